@@ -1,0 +1,22 @@
+//! hpc-proxy: a per-user reverse proxy for dev servers on shared HPC nodes.
+//!
+//! The library holds what the proxy and a manager in front of it share: the grammar of
+//! `/port/N/*`, header surgery, forwarding, joined upgrades, proofs of identity and leases.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("hpc-proxy asks the Linux kernel who owns a socket; it builds for Linux only");
+
+pub mod answer;
+pub mod auth;
+pub mod forward;
+pub mod headers;
+pub mod lease;
+pub mod link;
+pub mod ports;
+pub mod rewrite;
+pub mod route;
+pub mod server;
+pub mod upgrade;
+pub mod upstream;
+
+mod hex;

@@ -1,0 +1,77 @@
+//! What this node and this process say of themselves, for the lease.
+
+use std::{fs, net::IpAddr};
+
+use nix::ifaddrs::getifaddrs;
+
+/// The node's own name.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Where others reach a listener bound to `ip`: there, or on every address of the node.
+pub(crate) fn addresses(ip: IpAddr) -> Vec<IpAddr> {
+    if !ip.is_unspecified() {
+        return vec![ip];
+    }
+    let interfaces = getifaddrs().into_iter().flatten();
+    let mut addresses: Vec<IpAddr> = interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+        })
+        .filter(|address| !address.is_loopback() && (ip.is_ipv6() || address.is_ipv4()))
+        .collect();
+    addresses.dedup();
+    addresses
+}
+
+/// The node's current boot (random(4)); empty where the kernel does not say.
+pub(crate) fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim_end().to_owned()
+}
+
+/// When this process started, in clock ticks since boot: field 22 of proc_pid_stat(5), the 20th
+/// behind the name, which may itself hold spaces and parentheses.
+pub(crate) fn start_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    behind_name
+        .split(' ')
+        .nth(19)
+        .and_then(|ticks| ticks.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_process_knows_when_it_started() {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let started = start_ticks() as f64 / 100.0;
+        assert!(
+            started > 0.0 && started <= uptime + 1.0,
+            "{started} of {uptime}"
+        );
+    }
+
+    #[test]
+    fn a_bound_address_is_the_only_one() {
+        assert_eq!(addresses(Ipv4Addr::LOCALHOST.into()), [Ipv4Addr::LOCALHOST]);
+        assert!(
+            addresses(Ipv4Addr::UNSPECIFIED.into())
+                .iter()
+                .all(IpAddr::is_ipv4)
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! Whose socket it is: asked of the kernel, which alone cannot be lied to.
+//!
+//! An exact NETLINK_SOCK_DIAG lookup (sock_diag(7)) is the kernel's own: it names the socket that
+//! would get our packet, wildcards and dual-stack sockets included. Where sock_diag is missing,
+//! `/proc/net/tcp` and `tcp6` (proc_pid_net(5)) are read instead. What to do with an answer is
+//! [`super`]'s decision.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+mod diag;
+mod table;
+
+/// A kernel socket as its owner matters to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it listens, or its local address.
+    pub address: SocketAddr,
+    /// The user whose socket it is.
+    pub uid: u32,
+    /// Its number while a process holds it; 0 for a connection that nobody accepted yet.
+    pub inode: u64,
+    /// Whether it listens.
+    pub listens: bool,
+}
+
+/// A way to ask the kernel.
+#[derive(Clone, Debug)]
+pub struct Owners(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Diag(Arc<diag::Diag>),
+    Table,
+}
+
+impl Owners {
+    /// The best way that this kernel offers.
+    pub fn probe() -> Self {
+        match diag::Diag::open() {
+            Ok(diag) => Self(Source::Diag(Arc::new(diag))),
+            Err(error) => {
+                tracing::warn!(%error, "no sock_diag here, reading /proc/net instead");
+                Self(Source::Table)
+            }
+        }
+    }
+
+    /// Always the slower way, for tests of it.
+    #[cfg(test)]
+    pub(crate) fn by_table() -> Self {
+        Self(Source::Table)
+    }
+
+    /// The socket that would be asked to accept a connection to `address`.
+    ///
+    /// # Errors
+    /// When the kernel does not answer; then nothing may be believed.
+    pub async fn listener(&self, address: SocketAddr) -> io::Result<Option<Socket>> {
+        let found = match &self.0 {
+            Source::Diag(diag) => diag.find(address, None)?,
+            Source::Table => blocking(move || table::find(address, None)).await?,
+        };
+        Ok(found.filter(|socket| socket.listens))
+    }
+
+    /// The server's side of the connection from `client` to `server`, or, where there is none, the
+    /// listener that would get one.
+    ///
+    /// # Errors
+    /// As [`Self::listener`].
+    pub async fn connection(
+        &self,
+        server: SocketAddr,
+        client: SocketAddr,
+    ) -> io::Result<Option<Socket>> {
+        match &self.0 {
+            Source::Diag(diag) => diag.find(server, Some(client)),
+            Source::Table => blocking(move || table::find(server, Some(client))).await,
+        }
+    }
+
+    /// Every listening TCP socket of this network namespace.
+    ///
+    /// # Errors
+    /// As [`Self::listener`].
+    pub async fn listeners(&self) -> io::Result<Vec<Socket>> {
+        match &self.0 {
+            Source::Diag(diag) => diag.listeners(),
+            Source::Table => blocking(table::listeners).await,
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
+
+/// The address of the same family that stands for all of them.
+fn unspecified(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    fn both() -> [Owners; 2] {
+        [Owners::probe(), Owners::by_table()]
+    }
+
+    fn me() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    #[tokio::test]
+    async fn finds_a_listener_on_any_address_that_would_get_the_connection() {
+        for bound in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let listener = TcpListener::bind(bound).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            for owners in both() {
+                let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let found = owners.listener(asked).await.unwrap().expect("it listens");
+                assert_eq!(
+                    (found.uid, found.listens),
+                    (me(), true),
+                    "{bound} {owners:?}"
+                );
+                assert_ne!(found.inode, 0, "{bound} {owners:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_the_other_family_is_not_taken_for_it() {
+        let listener = TcpListener::bind("[::1]:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for owners in both() {
+            let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+            assert_eq!(owners.listener(v4).await.unwrap(), None, "{owners:?}");
+            assert!(owners.listener(v6).await.unwrap().is_some(), "{owners:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tells_an_accepted_connection_from_one_that_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(server).unwrap();
+        let client = stream.local_addr().unwrap();
+        for owners in both() {
+            let waiting = owners
+                .connection(server, client)
+                .await
+                .unwrap()
+                .expect("connected");
+            assert_eq!((waiting.listens, waiting.inode), (false, 0), "{owners:?}");
+        }
+        let _accepted = listener.accept().unwrap();
+        for owners in both() {
+            let accepted = owners
+                .connection(server, client)
+                .await
+                .unwrap()
+                .expect("connected");
+            assert_eq!(
+                (accepted.listens, accepted.uid),
+                (false, me()),
+                "{owners:?}"
+            );
+            assert_ne!(accepted.inode, 0, "{owners:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_found_where_nothing_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        for owners in both() {
+            assert_eq!(owners.listener(address).await.unwrap(), None, "{owners:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn lists_listeners_of_both_families() {
+        let (v4, v6) = (
+            TcpListener::bind("127.0.0.1:0"),
+            TcpListener::bind("[::1]:0"),
+        );
+        let addresses = [v4, v6]
+            .map(|listener| listener.unwrap())
+            .map(|l| (l.local_addr().unwrap(), l));
+        for owners in both() {
+            let listed = owners.listeners().await.unwrap();
+            for (address, _) in &addresses {
+                let found = listed.iter().find(|socket| socket.address == *address);
+                assert_eq!(
+                    found.map(|socket| socket.uid),
+                    Some(me()),
+                    "{address} {owners:?}"
+                );
+            }
+        }
+    }
+}

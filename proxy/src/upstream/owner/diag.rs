@@ -1,0 +1,211 @@
+//! NETLINK_SOCK_DIAG, as far as one question needs it: sock_diag(7), `linux/inet_diag.h`.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
+        socket_with,
+    },
+};
+
+use super::{Socket, unspecified};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+/// `TCP_LISTEN` of `net/tcp_states.h`.
+const LISTEN: u8 = 10;
+/// Bytes of `struct nlmsghdr`.
+const HEADER_BYTES: usize = 16;
+/// Bytes of `struct inet_diag_req_v2`.
+const REQUEST_BYTES: usize = 56;
+/// Bytes of `struct inet_diag_msg`.
+const REPLY_BYTES: usize = 72;
+/// One datagram of a dump holds at most this much (the kernel's `NLMSG_GOODSIZE` and more).
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// An open socket to ask by.
+#[derive(Debug)]
+pub(super) struct Diag(Mutex<OwnedFd>);
+
+impl Diag {
+    /// Opens it and asks once, since a kernel may have the protocol but not its TCP half.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            Some(netlink::SOCK_DIAG),
+        )?;
+        let diag = Self(Mutex::new(socket));
+        diag.find(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), None)?;
+        Ok(diag)
+    }
+
+    /// The kernel's own lookup: the connection from `remote` to `local`, else the listener that
+    /// would get one.
+    pub(super) fn find(
+        &self,
+        local: SocketAddr,
+        remote: Option<SocketAddr>,
+    ) -> io::Result<Option<Socket>> {
+        let remote = remote.unwrap_or_else(|| SocketAddr::new(unspecified(local.ip()), 0));
+        let request = request(family(local.ip()), NLM_F_REQUEST, u32::MAX, local, remote);
+        let mut found = None;
+        self.ask(&request, |socket| found = Some(socket))?;
+        Ok(found)
+    }
+
+    /// Every listening TCP socket.
+    pub(super) fn listeners(&self) -> io::Result<Vec<Socket>> {
+        let mut sockets = Vec::new();
+        for any in [
+            IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Ipv6Addr::UNSPECIFIED.into(),
+        ] {
+            let (any, flags) = (SocketAddr::new(any, 0), NLM_F_REQUEST | NLM_F_DUMP);
+            let request = request(family(any.ip()), flags, 1 << LISTEN, any, any);
+            self.ask(&request, |socket| sockets.push(socket))?;
+        }
+        Ok(sockets)
+    }
+
+    fn ask(&self, request: &[u8], mut each: impl FnMut(Socket)) -> io::Result<()> {
+        // One question at a time, so that every answer belongs to it.
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&*socket, request, SendFlags::empty())?;
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let (_, length) = recv(&*socket, &mut buffer[..], RecvFlags::TRUNC)?;
+            if length > buffer.len() {
+                return Err(io::Error::other("an answer of sock_diag was cut short"));
+            }
+            if messages(&buffer[..length], &mut each)? == Rest::Done {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Rest {
+    More,
+    Done,
+}
+
+/// Reads one datagram of netlink messages (netlink(7)).
+fn messages(mut datagram: &[u8], each: &mut impl FnMut(Socket)) -> io::Result<Rest> {
+    let malformed = || io::Error::other("a malformed answer of sock_diag");
+    let mut rest = Rest::Done;
+    while !datagram.is_empty() {
+        let length = u32_at(datagram, 0).ok_or_else(malformed)? as usize;
+        let kind = u16_at(datagram, 4).ok_or_else(malformed)?;
+        let message = datagram.get(HEADER_BYTES..length).ok_or_else(malformed)?;
+        match kind {
+            NLMSG_DONE => return Ok(Rest::Done),
+            NLMSG_ERROR => {
+                let errno = u32_at(message, 0).ok_or_else(malformed)?.cast_signed();
+                return match Errno::from_raw_os_error(-errno) {
+                    Errno::NOENT => Ok(Rest::Done),
+                    errno => Err(errno.into()),
+                };
+            }
+            _ => each(reply(message).ok_or_else(malformed)?),
+        }
+        // Of several parts: `NLM_F_MULTI`, the last is `NLMSG_DONE`.
+        if u16_at(datagram, 6).ok_or_else(malformed)? & 2 != 0 {
+            rest = Rest::More;
+        }
+        datagram = datagram
+            .get(length.next_multiple_of(4)..)
+            .unwrap_or_default();
+    }
+    Ok(rest)
+}
+
+fn request(
+    family: u8,
+    flags: u16,
+    states: u32,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> [u8; HEADER_BYTES + REQUEST_BYTES] {
+    let mut bytes = [0; HEADER_BYTES + REQUEST_BYTES];
+    let length = bytes.len() as u32;
+    bytes[0..4].copy_from_slice(&length.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+    let body = &mut bytes[HEADER_BYTES..];
+    body[0] = family;
+    body[1] = IPPROTO_TCP;
+    body[4..8].copy_from_slice(&states.to_ne_bytes());
+    body[8..10].copy_from_slice(&local.port().to_be_bytes());
+    body[10..12].copy_from_slice(&remote.port().to_be_bytes());
+    put(&mut body[12..28], local.ip());
+    put(&mut body[28..44], remote.ip());
+    // `INET_DIAG_NOCOOKIE`: any socket with these addresses.
+    body[48..56].fill(0xff);
+    bytes
+}
+
+fn put(field: &mut [u8], address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => field[..4].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => field.copy_from_slice(&address.octets()),
+    }
+}
+
+fn reply(message: &[u8]) -> Option<Socket> {
+    let message: &[u8; REPLY_BYTES] = message.first_chunk()?;
+    let address = match message[0] {
+        AF_INET => IpAddr::from(*message[8..].first_chunk::<4>()?),
+        AF_INET6 => IpAddr::from(*message[8..].first_chunk::<16>()?),
+        _ => return None,
+    };
+    let port = u16::from_be_bytes(*message[4..].first_chunk()?);
+    Some(Socket {
+        address: SocketAddr::new(address, port),
+        uid: u32_at(message, 64)?,
+        inode: u32_at(message, 68)?.into(),
+        listens: message[1] == LISTEN,
+    })
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_a_panic(datagram: Vec<u8>, length in 0u32..200) {
+            let _ = super::messages(&datagram, &mut |_| {});
+            let mut headed = length.to_ne_bytes().to_vec();
+            headed.extend(datagram);
+            let _ = super::messages(&headed, &mut |_| {});
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Usage: flags, variables, messages and exit codes.
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use tempfile::TempDir;
+
+use crate::harness::Proxy;
+
+fn hpc_proxy() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
+    command.env_clear();
+    command
+}
+
+#[test]
+fn the_version_is_printed() {
+    for flag in ["--version", "-version"] {
+        let version = concat!("hpc-proxy ", env!("CARGO_PKG_VERSION"), "\n");
+        hpc_proxy().arg(flag).assert().success().stdout(version);
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2_and_names_the_value() {
+    for (args, named) in [
+        (&["--port", "70000"][..], "70000"),
+        (&["--grace", "1h"], "1h"),
+        (&["--auth", "maybe"], "maybe"),
+        (&["--bind", "localhost"], "localhost"),
+        (&["--bogus"], "--bogus"),
+        (&["url", "0"], "`0` is not a port number"),
+    ] {
+        let home = TempDir::new().unwrap();
+        let told = hpc_proxy()
+            .env("HOME", home.path())
+            .args(args)
+            .assert()
+            .code(2);
+        told.stderr(predicate::str::contains(named));
+    }
+}
+
+#[test]
+fn without_a_home_the_port_file_must_be_named() {
+    let told = hpc_proxy().assert().code(2);
+    told.stderr("error: $HOME is not set\nhint: say where to publish the port with --port-file\n");
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let shared = TempDir::new().unwrap();
+    let everyone = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(shared.path(), everyone).unwrap();
+    let told = hpc_proxy()
+        .arg("--port-file")
+        .arg(shared.path().join("port"))
+        .assert()
+        .code(1);
+    told.stderr(predicate::str::contains(
+        "can be written by other users\nhint: choose a directory",
+    ));
+}
+
+#[test]
+fn a_link_to_no_proxy_is_told() {
+    let home = TempDir::new().unwrap();
+    let told = hpc_proxy()
+        .env("HOME", home.path())
+        .arg("url")
+        .assert()
+        .code(1);
+    told.stderr(predicate::str::contains("error: no proxy is running here"));
+}
+
+#[test]
+fn a_free_port_can_be_bound() {
+    let printed = hpc_proxy()
+        .env("HOME", "/")
+        .arg("free-port")
+        .output()
+        .unwrap();
+    let port: u16 = String::from_utf8(printed.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
+}
+
+#[tokio::test]
+async fn flags_of_the_original_are_accepted() {
+    let proxy = Proxy::start_with(&["-port", "0", "-base-rewrite", "-verbose=true"]).await;
+    assert_eq!(proxy.get("/").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_port_file_of_ones_own_moves_the_whole_lease() {
+    let home = TempDir::new().unwrap();
+    let file = home.path().join("elsewhere");
+    let mut child = crate::harness::command(home.path())
+        .env("HPC_PROXY_PORT_FILE", &file)
+        .env("HPC_PROXY_BIND", "127.0.0.1")
+        .env("SLURM_JOB_ID", "42")
+        .env("SLURMD_NODENAME", "node07")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    crate::harness::eventually("the port file", || file.exists()).await;
+    let record = std::fs::read(home.path().join("job-42.json")).unwrap();
+    let record = hpc_proxy::lease::Record::parse(&record).unwrap();
+    record.check("42", "node07").unwrap();
+    assert_eq!(
+        record.addresses,
+        ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert_eq!(record.token_file, home.path().join("job-42.token"));
+    assert!(!home.path().join(".hpc-proxy").exists());
+    child.kill().await.unwrap();
+}
+
+// S3: the token is in no argument and in no line of the log.
+#[tokio::test]
+async fn the_token_is_not_shown_to_the_node() {
+    let proxy = Proxy::start_with(&["--verbose"]).await;
+    proxy.get("/port/1/?secret=1").send().await.unwrap();
+    let pid = proxy.record.pid;
+    for file in ["cmdline", "environ"] {
+        let shown = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        assert!(
+            !String::from_utf8_lossy(&shown).contains(&proxy.token),
+            "{file}"
+        );
+    }
+    let token = proxy.token.clone();
+    let log = proxy.end_and_read_log().await;
+    assert!(
+        log.contains("listening") && log.contains("refused"),
+        "{log}"
+    );
+    assert!(!log.contains(&token) && !log.contains("secret"), "{log}");
+}
