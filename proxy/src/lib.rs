@@ -6,6 +6,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("hpc-proxy asks the Linux kernel who owns a socket; it builds for Linux only");
 
+pub mod accept;
 pub mod answer;
 pub mod auth;
 pub mod forward;

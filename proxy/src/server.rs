@@ -1,8 +1,7 @@
-//! The proxy itself: accepts connections, decides who asks for what, forwards, and drains.
+//! The proxy itself: decides who asks for what, and forwards.
 
 use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -14,15 +13,12 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 use http_body_util::{Either, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::{Instant, sleep, timeout_at},
-};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use hyper::body::Incoming;
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    accept::{self, Body},
     answer::{Problem, Reader, json},
     auth::{self, Nonce, TOKEN_HEADER, Token},
     forward::Forwarder,
@@ -37,19 +33,9 @@ use crate::{
     upstream::{Loopback, owner::Owners},
 };
 
-/// A client that sends its request head slower than this holds a connection for nothing.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
-/// Out of descriptors: time for some connection to end.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Fields of one request: browsers send some twenty.
-const MAX_HEADERS: usize = 100;
-/// Bytes of a request head.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The cookie of a browser that came by a link: not for scripts, and not for requests that
 /// another site makes.
 const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
-
-type ProxyBody = Either<Incoming, Full<Bytes>>;
 
 /// What a running proxy knows of itself.
 #[derive(Clone, Debug)]
@@ -91,74 +77,26 @@ pub async fn serve(
         identity,
         access,
     });
-    let connections = TaskTracker::new();
-    while let Some((stream, peer)) = next_connection(&listener, &stop).await {
-        connections.spawn(connection(Arc::clone(&proxy), stream, peer, stop.clone()));
-    }
-    drop(listener);
-    connections.close();
-    let deadline = Instant::now() + grace;
-    let ended = timeout_at(deadline, connections.wait()).await;
+    let answer = move |request, peer| {
+        let proxy = Arc::clone(&proxy);
+        async move { proxy.respond(request, peer).await }
+    };
+    let requests = accept::serve(listener, answer, stop.clone(), grace);
+    let stopped_at = async {
+        stop.cancelled().await;
+        Instant::now()
+    };
+    let (requests, stopped_at) = tokio::join!(requests, stopped_at);
     // Last, since a connection that just ended may have become a pipe.
-    let cut_pipes = pipes
-        .drain(deadline.saturating_duration_since(Instant::now()))
+    let pipes = pipes
+        .drain(grace.saturating_sub(stopped_at.elapsed()))
         .await;
-    if ended.is_err() || cut_pipes > 0 {
-        let requests = connections.len();
+    if requests > 0 || pipes > 0 {
         tracing::warn!(
             requests,
-            pipes = cut_pipes,
+            pipes,
             "cut what did not end within the grace period"
         );
-    }
-}
-
-async fn next_connection(
-    listener: &TcpListener,
-    stop: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr)> {
-    loop {
-        match stop.run_until_cancelled(listener.accept()).await? {
-            Ok(accepted) => return Some(accepted),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await?;
-            }
-        }
-    }
-}
-
-async fn connection(
-    proxy: Arc<Proxy>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    stop: CancellationToken,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "a connection is gone already");
-        return;
-    }
-    let service = service_fn(|request| {
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.respond(request, peer.ip()).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection broke");
     }
 }
 
@@ -180,7 +118,7 @@ enum Caller {
 }
 
 impl Proxy {
-    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ProxyBody> {
+    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let reader = Reader::of(request.headers());
         let is_head = request.method() == Method::HEAD;
         let method = request.method().clone();
@@ -215,7 +153,7 @@ impl Proxy {
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
-    ) -> Result<Response<ProxyBody>, Problem> {
+    ) -> Result<Response<Body>, Problem> {
         let target = request.uri().path_and_query().cloned();
         let route = target
             .as_ref()
@@ -352,7 +290,7 @@ impl Proxy {
         caller: Caller,
         port: TargetPort,
         rest: &str,
-    ) -> Result<Response<ProxyBody>, Problem> {
+    ) -> Result<Response<Body>, Problem> {
         let target = self.loopback.choose(port).await?;
         let rest = PathAndQuery::try_from(rest).map_err(|_| route::RouteError::Malformed)?;
         let uri = Uri::builder()
