@@ -1,0 +1,238 @@
+//! `scancel`: ends jobs, or sends them a signal.
+
+use nix::sys::signal::Signal;
+
+use super::job_word::JobWord;
+use super::{Applet, Caller, Exit, Io, Result, UNREACHABLE, signal_number};
+use crate::account;
+use crate::clock::Time;
+use crate::cluster::Cluster;
+use crate::getopt::{Known, Operands, Parsed, flag, value};
+use crate::job::{Job, Knock, State};
+
+const KNOWN: &[Known] = &[
+    value("account", Some('A')),
+    flag("batch", Some('b')),
+    flag("full", Some('f')),
+    flag("help", None),
+    flag("me", None),
+    value("jobname", None),
+    value("name", Some('n')),
+    value("nodelist", Some('w')),
+    value("partition", Some('p')),
+    value("qos", Some('q')),
+    flag("quiet", Some('Q')),
+    value("signal", Some('s')),
+    value("state", Some('t')),
+    flag("usage", None),
+    value("user", Some('u')),
+    flag("verbose", Some('v')),
+    flag("version", Some('V')),
+];
+
+const FILTERS: [&str; 10] = [
+    "account",
+    "jobname",
+    "me",
+    "name",
+    "nodelist",
+    "partition",
+    "qos",
+    "state",
+    "user",
+    "wckey",
+];
+
+/// Slurm's exit codes: the error number, cut to a byte.
+const DENIED: u8 = 210;
+const NO_CONTROLLER: u8 = 8;
+
+pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
+    let parsed = super::parse(Applet::Scancel, KNOWN, args, Operands::Anywhere, 1, io)?;
+    if parsed.operands.is_empty() && !FILTERS.iter().any(|name| parsed.has(name)) {
+        return Err(Exit::saying(
+            1,
+            "scancel: error: No job identification provided",
+        ));
+    }
+    let words = parsed
+        .operands
+        .iter()
+        .flat_map(|word| word.split(','))
+        .map(|word| {
+            JobWord::parse(word)
+                .ok_or_else(|| Exit::saying(1, format!("scancel: error: Invalid job id {word}")))
+        });
+    let words = words.collect::<std::result::Result<Vec<_>, _>>()?;
+    let action = Action::from(&parsed)?;
+
+    let spool = caller.spool();
+    let Ok(cluster) = spool.ask() else {
+        for word in &words {
+            io.complain(format!(
+                "scancel: error: Kill job error on job id {word}: {UNREACHABLE}"
+            ));
+        }
+        if words.is_empty() {
+            return Err(Exit::saying(
+                1,
+                format!("slurm_load_jobs error: {UNREACHABLE}"),
+            ));
+        }
+        return Err(Exit::code(NO_CONTROLLER));
+    };
+    let filter = Filter::new(&parsed, caller, &cluster)?;
+    let now = Time::now();
+    let (messages, code) = spool
+        .update(|cluster| {
+            let (mut messages, mut code) = (Vec::new(), 0);
+            for (name, ids) in filter.targets(cluster, &words, caller) {
+                if parsed.has("verbose") {
+                    messages.push(format!("scancel: {} job {name}", action.verb()));
+                }
+                if ids
+                    .iter()
+                    .any(|id| !caller.owns(cluster, &cluster.jobs[id]))
+                {
+                    messages.push(format!(
+                        "scancel: error: Kill job error on job id {name}: Access/permission denied"
+                    ));
+                    code = DENIED;
+                    continue;
+                }
+                for id in ids {
+                    action.apply(cluster.jobs.get_mut(&id).expect("it was found there"), now);
+                }
+            }
+            (messages, code)
+        })
+        .map_err(super::unreachable(NO_CONTROLLER, "scancel: error: "))?;
+    for message in messages {
+        io.complain(message);
+    }
+    Ok(Exit::code(code))
+}
+
+/// Which jobs may be meant, apart from their ids.
+struct Filter<'a> {
+    user: Option<String>,
+    state: Option<State>,
+    parsed: &'a Parsed,
+}
+
+impl<'a> Filter<'a> {
+    fn new(
+        parsed: &'a Parsed,
+        caller: &Caller,
+        cluster: &Cluster,
+    ) -> std::result::Result<Self, Exit> {
+        let user = match parsed.value("user") {
+            Some(name) if !account::exists(name, &cluster.virtual_users) => {
+                return Err(Exit::saying(
+                    1,
+                    format!("scancel: error: Invalid user name: {name}"),
+                ));
+            }
+            Some(name) => Some(name.to_owned()),
+            None => parsed.has("me").then(|| caller.account(cluster).name),
+        };
+        Ok(Self {
+            user,
+            state: parsed.value("state").map(parse_state).transpose()?,
+            parsed,
+        })
+    }
+
+    fn admits(&self, job: &Job) -> bool {
+        let is = |option: &str, actual: Option<&str>| {
+            self.parsed
+                .value(option)
+                .is_none_or(|wanted| actual == Some(wanted))
+        };
+        self.user.as_ref().is_none_or(|user| *user == job.user)
+            && self.state.is_none_or(|state| state == job.state)
+            && is("name", Some(&job.name))
+            && is("jobname", Some(&job.name))
+            && is("partition", Some(&job.request.partition))
+            && is("account", job.request.account.as_deref())
+            && is("qos", job.request.qos.as_deref())
+            && self
+                .parsed
+                .value("nodelist")
+                .is_none_or(|node| job.nodes.iter().any(|n| n == node))
+    }
+
+    /// What to act on: the jobs of each word, or without words the caller's that the filter admits.
+    fn targets(
+        &self,
+        cluster: &Cluster,
+        words: &[JobWord],
+        caller: &Caller,
+    ) -> Vec<(String, Vec<u32>)> {
+        if words.is_empty() {
+            return cluster
+                .jobs
+                .values()
+                .filter(|job| !job.is_finished() && self.admits(job) && caller.owns(cluster, job))
+                .map(|job| (job.id.to_string(), vec![job.id]))
+                .collect();
+        }
+        words
+            .iter()
+            .map(|word| {
+                let jobs = word.jobs(cluster).filter(|job| self.admits(job));
+                (word.to_string(), jobs.map(|job| job.id).collect())
+            })
+            .collect()
+    }
+}
+
+enum Action {
+    Cancel,
+    Knock(Knock),
+    /// To the job's steps; a batch script is none, so it reaches nobody.
+    SignalSteps(i32),
+}
+
+impl Action {
+    fn from(parsed: &Parsed) -> std::result::Result<Self, Exit> {
+        let Some(name) = parsed.value("signal") else {
+            return Ok(Self::Cancel);
+        };
+        let signal = signal_number(name).ok_or_else(|| {
+            Exit::saying(1, format!("scancel: error: Unknown job signal: {name}"))
+        })?;
+        let group = parsed.has("full");
+        Ok(match signal {
+            _ if group || parsed.has("batch") => Self::Knock(Knock { signal, group }),
+            _ if signal == Signal::SIGKILL as i32 => Self::Cancel,
+            _ => Self::SignalSteps(signal),
+        })
+    }
+
+    fn verb(&self) -> String {
+        match self {
+            Self::Cancel => "Terminating".into(),
+            Self::Knock(Knock { signal, .. }) | Self::SignalSteps(signal) => {
+                format!("Signal {signal} to")
+            }
+        }
+    }
+
+    fn apply(&self, job: &mut Job, now: Time) {
+        match self {
+            Self::Cancel => job.cancel(now),
+            Self::Knock(knock) if job.state == State::Running => job.knocks.push(*knock),
+            // A pending job has nobody to signal yet.
+            Self::Knock(_) | Self::SignalSteps(_) => {}
+        }
+    }
+}
+
+fn parse_state(name: &str) -> std::result::Result<State, Exit> {
+    let upper = name.to_ascii_uppercase();
+    [State::Pending, State::Running]
+        .into_iter()
+        .find(|state| state.names().0 == upper || state.names().1 == upper)
+        .ok_or_else(|| Exit::saying(1, format!("scancel: error: Invalid job state: {name}")))
+}
