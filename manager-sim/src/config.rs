@@ -1,0 +1,441 @@
+//! The command line, its environment and the configuration file, turned once into a complete and
+//! checked configuration: flags win over variables, both over the file.
+
+use std::{
+    collections::BTreeSet,
+    error::Error as StdError,
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::{
+    cluster::Ssh,
+    job::{
+        Resources,
+        script::{IdeKind, JobScript},
+    },
+    names::{HostName, Login, UserName},
+};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+const DEFAULT_LOCAL_PORT: u16 = 9000;
+const DEFAULT_TIME: &str = "4:00:00";
+const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_PORT\" \
+    --connection-token-file \"$IDE_TOKEN_FILE\" --accept-server-license-terms";
+
+/// Launches IDE sessions on a Slurm cluster over ssh, and serves each user's own at /code/ and
+/// /port/N/.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(flatten)]
+    place: Place,
+    /// What to log on standard error, as `tracing` filters it: `debug` has every request.
+    #[arg(
+        long,
+        env = "HPC_MANAGER_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        global = true
+    )]
+    log: String,
+    /// Any value switches colours off (no-color.org).
+    #[arg(long, env = "NO_COLOR", hide = true, global = true)]
+    no_color: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGTERM (the default).
+    Serve(Box<ServeArgs>),
+    /// Prints a link that signs a browser in to the running manager, once.
+    Link {
+        /// Whom it signs in.
+        user: UserName,
+    },
+}
+
+/// Where the manager keeps its files.
+#[derive(Debug, Args)]
+struct Place {
+    /// A directory of the manager's alone [default: hpc-manager in $XDG_RUNTIME_DIR, or in
+    /// ~/.local/state].
+    #[arg(long, env = "HPC_MANAGER_STATE_DIR", value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, global = true)]
+    runtime_dir: Option<PathBuf>,
+    #[arg(long, env = "HOME", hide = true, global = true)]
+    home: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// A TOML file with any of the settings below, by the same names.
+    #[arg(long, env = "HPC_MANAGER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Cancels all jobs when the manager ends, instead of leaving them.
+    #[arg(long)]
+    cancel_on_exit: bool,
+}
+
+/// What can be set, not yet checked.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Settings {
+    /// Where to serve browsers; port 0 is any free one [default: 127.0.0.1:8080].
+    #[arg(long, env = "HPC_MANAGER_LISTEN", value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Names under which browsers may ask for the manager, besides those of this machine itself.
+    #[arg(
+        long,
+        env = "HPC_MANAGER_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    host: Vec<String>,
+    /// An account on a login node, once for each user of the manager.
+    #[arg(
+        long,
+        env = "HPC_MANAGER_LOGINS",
+        value_name = "USER@HOST",
+        value_delimiter = ','
+    )]
+    login: Vec<String>,
+    /// The ssh configuration [default: the user's own].
+    #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
+    ssh_config: Option<PathBuf>,
+    /// Where the tunnel begins on 127.0.0.1, with a single login [default: 9000].
+    #[arg(long, env = "HPC_PROXY_LOCAL_PORT", value_name = "PORT")]
+    local_port: Option<u16>,
+    /// Which IDE it is: `vscode`, or `other` for one that brings a port proxy of its own
+    /// [default: vscode].
+    #[arg(long, env = "HPC_MANAGER_IDE_KIND", value_name = "KIND")]
+    ide_kind: Option<String>,
+    /// The shell command that runs the IDE on $IDE_PORT with the token in $IDE_TOKEN_FILE
+    /// [default: code serve-web ...].
+    #[arg(long, env = "HPC_MANAGER_IDE_COMMAND", value_name = "COMMAND")]
+    ide_command: Option<String>,
+    /// The hpc-proxy program on the nodes [default: hpc-proxy].
+    #[arg(long, env = "HPC_MANAGER_HPC_PROXY_COMMAND", value_name = "PROGRAM")]
+    hpc_proxy_command: Option<String>,
+    /// How long a job may run [default: 4:00:00].
+    #[arg(long, env = "HPC_MANAGER_TIME", value_name = "TIME")]
+    time: Option<String>,
+    /// Processors of a job [default: 1].
+    #[arg(long, env = "HPC_MANAGER_CPUS", value_name = "COUNT")]
+    cpus: Option<NonZeroU32>,
+    /// Memory of a job, such as 8G [default: the cluster's].
+    #[arg(long, env = "HPC_MANAGER_MEM", value_name = "SIZE")]
+    mem: Option<String>,
+    /// Partition of a job [default: the cluster's].
+    #[arg(long, env = "HPC_MANAGER_PARTITION", value_name = "NAME")]
+    partition: Option<String>,
+}
+
+/// What to do, and with what.
+#[derive(Debug)]
+pub enum Config {
+    /// Serve.
+    Serve(Box<Serve>),
+    /// Print a link for a user of the manager that runs in this directory.
+    Link {
+        /// Whom it signs in.
+        user: UserName,
+        /// The manager's directory.
+        state_dir: PathBuf,
+    },
+}
+
+/// How to serve.
+#[derive(Debug)]
+pub struct Serve {
+    /// Where browsers come in.
+    pub listen: SocketAddr,
+    /// Names of the manager besides those of the loopback.
+    pub hosts: Vec<HostName>,
+    /// The users' accounts, each user once.
+    pub logins: Vec<Ssh>,
+    /// Where a single user's tunnel begins.
+    pub local_port: u16,
+    /// What their jobs do.
+    pub script: JobScript,
+    /// What their jobs ask for.
+    pub resources: Resources,
+    /// The manager's directory.
+    pub state_dir: PathBuf,
+    /// Whether jobs end with the manager.
+    pub cancel_on_exit: bool,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file cannot be understood.
+    #[error("cannot understand `{path}`")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A setting is wrong.
+    #[error("bad `{setting}`")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Nobody to serve.
+    #[error("no `login` is given")]
+    NoLogin,
+    /// A user twice.
+    #[error("user `{0}` has two logins")]
+    TwoLogins(UserName),
+    /// Neither a directory nor a home is known.
+    #[error("no `state-dir` is given, and there is no home directory")]
+    NoStateDir,
+}
+
+impl Cli {
+    /// What to log.
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// Whether a terminal may be written to in colours.
+    pub fn color(&self) -> bool {
+        self.no_color.as_ref().is_none_or(String::is_empty)
+    }
+
+    /// Reads the file, if one is given, and checks everything.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn into_config(self) -> Result<Config, ConfigError> {
+        let state_dir = self.place.resolve()?;
+        let args = match self.command {
+            Some(Command::Link { user }) => return Ok(Config::Link { user, state_dir }),
+            Some(Command::Serve(args)) => *args,
+            None => self.serve,
+        };
+        let file = args
+            .config
+            .as_deref()
+            .map(Settings::read)
+            .transpose()?
+            .unwrap_or_default();
+        let serve = args
+            .settings
+            .or(file)
+            .check(state_dir, args.cancel_on_exit)?;
+        Ok(Config::Serve(Box::new(serve)))
+    }
+}
+
+impl Place {
+    fn resolve(self) -> Result<PathBuf, ConfigError> {
+        let directory = self
+            .state_dir
+            .or_else(|| self.runtime_dir.map(|dir| dir.join("hpc-manager")))
+            .or_else(|| self.home.map(|home| home.join(".local/state/hpc-manager")))
+            .ok_or(ConfigError::NoStateDir)?;
+        // ssh takes a socket's path as it is only if it is absolute.
+        std::path::absolute(directory).map_err(|source| ConfigError::Setting {
+            setting: "state-dir",
+            source: source.into(),
+        })
+    }
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let at = || path.to_owned();
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: at(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: at(),
+            source: Box::new(source),
+        })
+    }
+
+    /// These settings, and where there is none, `other`'s.
+    fn or(self, other: Self) -> Self {
+        let longer = |own: Vec<_>, other| if own.is_empty() { other } else { own };
+        Self {
+            listen: self.listen.or(other.listen),
+            host: longer(self.host, other.host),
+            login: longer(self.login, other.login),
+            ssh_config: self.ssh_config.or(other.ssh_config),
+            local_port: self.local_port.or(other.local_port),
+            ide_kind: self.ide_kind.or(other.ide_kind),
+            ide_command: self.ide_command.or(other.ide_command),
+            hpc_proxy_command: self.hpc_proxy_command.or(other.hpc_proxy_command),
+            time: self.time.or(other.time),
+            cpus: self.cpus.or(other.cpus),
+            mem: self.mem.or(other.mem),
+            partition: self.partition.or(other.partition),
+        }
+    }
+
+    fn check(self, state_dir: PathBuf, cancel_on_exit: bool) -> Result<Serve, ConfigError> {
+        let logins = parse_all::<Login>("login", &self.login)?;
+        let mut users = BTreeSet::new();
+        if let Some(twice) = logins.iter().find(|login| !users.insert(&login.user)) {
+            return Err(ConfigError::TwoLogins(twice.user.clone()));
+        }
+        if logins.is_empty() {
+            return Err(ConfigError::NoLogin);
+        }
+        let ssh = |login| Ssh {
+            login,
+            config: self.ssh_config.clone(),
+        };
+        Ok(Serve {
+            listen: match self.listen {
+                Some(listen) => listen,
+                None => parse("listen", DEFAULT_LISTEN)?,
+            },
+            hosts: parse_all("host", &self.host)?,
+            logins: logins.into_iter().map(ssh).collect(),
+            local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
+            script: JobScript {
+                kind: match self.ide_kind {
+                    Some(kind) => parse("ide-kind", &kind)?,
+                    None => IdeKind::default(),
+                },
+                hpc_proxy: self.hpc_proxy_command.unwrap_or_else(|| "hpc-proxy".into()),
+                ide_command: self
+                    .ide_command
+                    .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
+            },
+            resources: Resources {
+                time: parse("time", self.time.as_deref().unwrap_or(DEFAULT_TIME))?,
+                cpus: self.cpus.unwrap_or(NonZeroU32::MIN),
+                memory: self.mem.map(|mem| parse("mem", &mem)).transpose()?,
+                partition: self
+                    .partition
+                    .map(|name| parse("partition", &name))
+                    .transpose()?,
+            },
+            state_dir,
+            cancel_on_exit,
+        })
+    }
+}
+
+fn parse<T>(setting: &'static str, text: &str) -> Result<T, ConfigError>
+where
+    T: FromStr<Err: Into<Box<dyn StdError + Send + Sync>>>,
+{
+    text.parse().map_err(|error: T::Err| ConfigError::Setting {
+        setting,
+        source: error.into(),
+    })
+}
+
+fn parse_all<T>(setting: &'static str, texts: &[String]) -> Result<Vec<T>, ConfigError>
+where
+    T: FromStr<Err: Into<Box<dyn StdError + Send + Sync>>>,
+{
+    texts.iter().map(|text| parse(setting, text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = [&["hpc-manager"], args, &["--state-dir", "/run/x"]].concat();
+        Cli::try_parse_from(args).unwrap().into_config()
+    }
+
+    fn serve(args: &[&str]) -> Serve {
+        match config(args).unwrap() {
+            Config::Serve(serve) => *serve,
+            Config::Link { .. } => panic!("serve is meant"),
+        }
+    }
+
+    #[test]
+    fn a_login_is_all_that_is_needed() {
+        let serve = serve(&["--login", "alice@login"]);
+        assert_eq!(serve.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(serve.local_port, 9000);
+        assert_eq!(serve.script.kind, IdeKind::Vscode);
+        assert!(
+            serve
+                .script
+                .ide_command
+                .starts_with("code serve-web --host 0.0.0.0 --port")
+        );
+        assert_eq!(serve.state_dir, Path::new("/run/x"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "login = [\"alice@login\", \"bob@login\"]\nlocal-port = 9100\ntime = \"1:00:00\"\n\
+            ide-kind = \"other\"\nlisten = \"127.0.0.1:0\"\n";
+        fs::write(file.path(), text).unwrap();
+        let path = file.path().to_str().unwrap();
+        let serve = serve(&["serve", "--config", path, "--local-port", "9200"]);
+        assert_eq!((serve.logins.len(), serve.local_port), (2, 9200));
+        assert_eq!(serve.script.kind, IdeKind::Other);
+        assert_eq!(serve.resources.time, "1:00:00".parse().unwrap());
+        assert_eq!(serve.listen.port(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let says = |args: &[&str]| config(args).unwrap_err().to_string();
+        assert_eq!(says(&[]), "no `login` is given");
+        assert_eq!(
+            says(&["--login", "a@b", "--login", "a@c"]),
+            "user `a` has two logins"
+        );
+        assert_eq!(says(&["--login", "a@-oX=y"]), "bad `login`");
+        assert_eq!(says(&["--login", "a@b", "--time", "1;id"]), "bad `time`");
+        assert_eq!(
+            says(&["--login", "a@b", "--ide-kind", "emacs"]),
+            "bad `ide-kind`"
+        );
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "logins = []").unwrap();
+        let path = file.path().to_str().unwrap();
+        assert_eq!(
+            says(&["--config", path]),
+            format!("cannot understand `{path}`")
+        );
+    }
+
+    #[test]
+    fn a_link_needs_a_user_only() {
+        let config = config(&["link", "alice"]).unwrap();
+        assert!(matches!(config, Config::Link { user, .. } if user.as_str() == "alice"));
+    }
+}

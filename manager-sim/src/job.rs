@@ -1,0 +1,381 @@
+//! A session's job, as Slurm's commands on the login node show it: submitted, asked about,
+//! cancelled. What it means for the session is [`crate::session`]'s business.
+
+use std::{fmt, num::NonZeroU32, str::FromStr};
+
+use thiserror::Error;
+
+use crate::{
+    cluster::{Cluster, Output, SshError},
+    names::NodeName,
+};
+
+mod resources;
+pub mod script;
+
+pub use resources::{Memory, NotAnOption, Resources, TimeLimit};
+
+/// The name that users see in squeue.
+const JOB_NAME: &str = "hpc-vscode";
+/// What squeue prints: fields without free text first, the reason (free text) last.
+const SQUEUE_FORMAT: &str = "%i|%T|%N|%r";
+
+/// A job's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JobId(NonZeroU32);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Text is not a job's number.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{}` is not a job number", .0.escape_debug())]
+pub struct NotAJobId(String);
+
+impl FromStr for JobId {
+    type Err = NotAJobId;
+
+    fn from_str(text: &str) -> Result<Self, NotAJobId> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|_| digits)
+            .map(Self)
+            .ok_or_else(|| NotAJobId(text.to_owned()))
+    }
+}
+
+/// How a job fares, as squeue tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Waits for resources, for the first time or once more after a requeue.
+    Pending {
+        /// Slurm's word for what it waits for.
+        reason: String,
+    },
+    /// Runs.
+    Running {
+        /// Where.
+        node: NodeName,
+    },
+    /// On its way from one of the other states to another: completing, suspended, signalled.
+    InBetween,
+    /// Ended in a state that Slurm still knows: `CANCELLED`, `TIMEOUT`, `FAILED`.
+    Finished {
+        /// The state.
+        state: String,
+        /// Slurm's word for why.
+        reason: String,
+    },
+    /// Slurm does not know it (any more).
+    Gone,
+}
+
+/// Why a command about a job brought no answer. None of these says anything about the job.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// ssh did not carry it.
+    #[error("the login node cannot be reached")]
+    Ssh(#[from] SshError),
+    /// Slurm refused it.
+    #[error("{command} failed with status {status}: {}", one_line(.stderr))]
+    Refused {
+        /// Which command.
+        command: &'static str,
+        /// Its exit status.
+        status: i32,
+        /// What it said.
+        stderr: String,
+    },
+    /// The command succeeded, but said what cannot be understood.
+    #[error("{command} answered `{}`", .stdout.escape_debug())]
+    Unreadable {
+        /// Which command.
+        command: &'static str,
+        /// What it said.
+        stdout: String,
+    },
+}
+
+/// Submits `script`, on `node` if one is asked for.
+///
+/// # Errors
+/// When there is no job, or (a broken connection) none that we would know of.
+pub async fn submit(
+    cluster: &Cluster,
+    script: &str,
+    resources: &Resources,
+    node: Option<&NodeName>,
+) -> Result<JobId, JobError> {
+    let output = cluster
+        .run(&submit_command(resources, node), script.as_bytes())
+        .await?;
+    submitted(&output)
+}
+
+/// Asks how the job fares.
+///
+/// # Errors
+/// When squeue did not say: a controller that is down is not a job that is gone.
+pub async fn poll(cluster: &Cluster, job: JobId) -> Result<JobStatus, JobError> {
+    let command = format!("squeue -h -t all -j {job} -o '{SQUEUE_FORMAT}'");
+    status(job, &cluster.run(&command, b"").await?)
+}
+
+/// Cancels the job; one that is gone counts as cancelled.
+///
+/// # Errors
+/// When scancel failed, so that the job may still run.
+pub async fn cancel(cluster: &Cluster, job: JobId) -> Result<(), JobError> {
+    let output = cluster.run(&format!("scancel {job}"), b"").await?;
+    if output.status == 0 {
+        Ok(())
+    } else {
+        Err(refused("scancel", &output))
+    }
+}
+
+/// What the job said last in its output, the script's own word before what its programs said.
+///
+/// # Errors
+/// When ssh does not carry the question.
+pub async fn last_words(cluster: &Cluster, job: JobId) -> Result<String, SshError> {
+    let output = cluster
+        .run(&format!("tail -n 20 {}", log_file(&job.to_string())), b"")
+        .await?;
+    let own = format!("job {job}: ");
+    let own_word = output
+        .stdout
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix(&own));
+    let last_word = own_word.or_else(|| output.stdout.lines().next_back());
+    Ok(one_line(last_word.unwrap_or_default()))
+}
+
+/// The directory must be there before the job: Slurm fails a job whose output it cannot open.
+fn submit_command(resources: &Resources, node: Option<&NodeName>) -> String {
+    format!(
+        "mkdir -p -m 700 .hpc-proxy && sbatch --parsable --job-name={JOB_NAME} --output={} {}",
+        log_file("%j"),
+        resources.options(node),
+    )
+}
+
+fn log_file(job: &str) -> String {
+    format!(".hpc-proxy/job-{job}.log")
+}
+
+/// `sbatch --parsable` prints `ID` or `ID;CLUSTER`.
+fn submitted(output: &Output) -> Result<JobId, JobError> {
+    if output.status != 0 {
+        return Err(refused("sbatch", output));
+    }
+    let id = output.stdout.trim().split(';').next().unwrap_or_default();
+    id.parse().map_err(|_| unreadable("sbatch", output))
+}
+
+/// A job that finished and was not yet forgotten leaves squeue silent with status 0, a forgotten
+/// one makes it fail with these words; any other failure is the controller's, not the job's.
+fn status(job: JobId, output: &Output) -> Result<JobStatus, JobError> {
+    if output.status != 0 {
+        return if output.status == 1 && output.stderr.contains("Invalid job id specified") {
+            Ok(JobStatus::Gone)
+        } else {
+            Err(refused("squeue", output))
+        };
+    }
+    if output.stdout.trim().is_empty() {
+        return Ok(JobStatus::Gone);
+    }
+    output
+        .stdout
+        .lines()
+        .find_map(|line| status_line(job, line))
+        .ok_or_else(|| unreadable("squeue", output))
+}
+
+/// One line in [`SQUEUE_FORMAT`], if it is about this job and makes sense.
+fn status_line(job: JobId, line: &str) -> Option<JobStatus> {
+    let mut fields = line.splitn(4, '|');
+    let (id, state, node, reason) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?.to_owned(),
+    );
+    if id.parse() != Ok(job) {
+        return None;
+    }
+    Some(match state {
+        "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED"
+        | "SPECIAL_EXIT" => JobStatus::Pending { reason },
+        "RUNNING" => JobStatus::Running {
+            node: node.parse().ok()?,
+        },
+        "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
+        | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => JobStatus::Finished {
+            state: state.to_owned(),
+            reason,
+        },
+        _ => JobStatus::InBetween,
+    })
+}
+
+fn refused(command: &'static str, output: &Output) -> JobError {
+    JobError::Refused {
+        command,
+        status: output.status,
+        stderr: output.stderr.clone(),
+    }
+}
+
+fn unreadable(command: &'static str, output: &Output) -> JobError {
+    JobError::Unreadable {
+        command,
+        stdout: output.stdout.clone(),
+    }
+}
+
+/// Several lines of a tool's words as one, without its control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines
+        .join("; ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn output(status: i32, stdout: &str, stderr: &str) -> Output {
+        Output {
+            status,
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        }
+    }
+
+    fn job() -> JobId {
+        "46".parse().unwrap()
+    }
+
+    #[test]
+    fn sbatch_names_the_job() {
+        assert_eq!(submitted(&output(0, "46\n", "")).unwrap(), job());
+        assert_eq!(
+            submitted(&output(0, "46;sim\n", "sbatch: warning\n")).unwrap(),
+            job()
+        );
+        assert!(matches!(
+            submitted(&output(0, "", "")),
+            Err(JobError::Unreadable { .. })
+        ));
+        let refusal = submitted(&output(1, "", "sbatch: error: one\nsbatch: error: two\n"));
+        assert_eq!(
+            refusal.unwrap_err().to_string(),
+            "sbatch failed with status 1: sbatch: error: one; sbatch: error: two"
+        );
+    }
+
+    // The recorded answers of real squeue.
+    #[test]
+    fn squeue_tells_how_the_job_fares() {
+        let says = |stdout: &str| status(job(), &output(0, stdout, "")).unwrap();
+        assert_eq!(
+            says("46|PENDING||Resources\n"),
+            JobStatus::Pending {
+                reason: "Resources".into()
+            }
+        );
+        let node: NodeName = "node01".parse().unwrap();
+        assert_eq!(
+            says("46|RUNNING|node01|None\n"),
+            JobStatus::Running { node }
+        );
+        assert_eq!(
+            says("46|COMPLETING|node01|TimeLimit\n"),
+            JobStatus::InBetween
+        );
+        assert_eq!(
+            says("46|TIMEOUT|node01|TimeLimit\n"),
+            JobStatus::Finished {
+                state: "TIMEOUT".into(),
+                reason: "TimeLimit".into()
+            }
+        );
+    }
+
+    #[test]
+    fn a_dead_controller_is_not_a_job_that_is_gone() {
+        let gone = [
+            output(0, "", ""),
+            output(1, "", "slurm_load_jobs error: Invalid job id specified\n"),
+        ];
+        for output in gone {
+            assert_eq!(status(job(), &output).unwrap(), JobStatus::Gone);
+        }
+        let down = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n";
+        for output in [
+            output(1, "", down),
+            output(255, "", ""),
+            output(127, "", "not found"),
+        ] {
+            assert!(matches!(
+                status(job(), &output),
+                Err(JobError::Refused { .. })
+            ));
+        }
+    }
+
+    // S19.
+    #[test]
+    fn free_text_and_other_jobs_lines_do_not_mislead() {
+        let hostile = "45|RUNNING|node09|None\n46|PENDING||a|RUNNING|node01\x1b[31m\n";
+        assert_eq!(
+            status(job(), &output(0, hostile, "")).unwrap(),
+            JobStatus::Pending {
+                reason: "a|RUNNING|node01\x1b[31m".into()
+            }
+        );
+        for nonsense in [
+            "46|RUNNING|-oProxyCommand=id|None\n",
+            "motd\n",
+            "460|RUNNING|node01|\n",
+        ] {
+            assert!(
+                status(job(), &output(0, nonsense, "")).is_err(),
+                "{nonsense}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_job_number_is_digits() {
+        assert_eq!(job().to_string(), "46");
+        for bad in ["", "0", "+1", "-1", "1_2", "99999999999"] {
+            assert!(bad.parse::<JobId>().is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_of_squeue_panics_or_ends_a_job_by_its_words(stdout in ".{1,80}|46\\|[A-Z]{0,9}\\|.{0,20}") {
+            if let Ok(JobStatus::Gone) = status(job(), &output(0, &stdout, "")) {
+                prop_assert!(stdout.trim().is_empty());
+            }
+        }
+    }
+}

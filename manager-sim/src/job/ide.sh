@@ -1,0 +1,16 @@
+set -m # a process group of its own
+bash -c "$ide_command" </dev/null &
+ide=$!
+set +m
+while [ -z "$stopping" ] && runs "$ide" && { [ -z "$proxy" ] || runs "$proxy"; }; do
+  nap 1
+done
+
+[ -z "$stopping" ] || finish 143 'asked to stop'
+if runs "$ide"; then
+  wait "$proxy"
+  finish 1 "hpc-proxy ended by itself with status $?"
+fi
+wait "$ide"
+status=$?
+finish "$status" "the IDE ended by itself with status $status"

@@ -1,0 +1,30 @@
+directory=$HOME/.hpc-proxy
+lease=$directory/job-$SLURM_JOB_ID
+mkdir -p -m 700 "$directory"
+# Nothing from before this start may be believed: a requeued job finds its own old files here,
+# since a killed proxy cannot take them back.
+rm -f -- "$lease.json" "$lease.token" "$lease.ide" "$lease.ide-token"
+
+"$hpc_proxy" --port 0 --verbose </dev/null &
+proxy=$!
+for ((tenths = 0; tenths < 300; tenths++)); do
+  [ ! -s "$lease.json" ] && [ -z "$stopping" ] && runs "$proxy" || break
+  nap 0.1
+done
+[ -z "$stopping" ] || finish 143 'asked to stop before hpc-proxy was ready'
+[ -s "$lease.json" ] || finish 1 "hpc-proxy (\`$hpc_proxy\`) did not publish its port"
+
+IDE_PORT=$("$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
+IDE_TOKEN_FILE=$lease.ide-token
+HPC_PROXY_PORT=$(sed -n 's/.*"port": *\([0-9][0-9]*\).*/\1/p' "$lease.json")
+export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PORT
+
+own_files=("$lease.ide" "$lease.ide-token")
+# Each is complete when it appears under its name, and the port comes last: who sees it may read
+# the token.
+od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n' >"$lease.ide-token.new" &&
+  mv -f -- "$lease.ide-token.new" "$lease.ide-token" &&
+  printf '%s\n' "$IDE_PORT" >"$lease.ide.new" &&
+  mv -f -- "$lease.ide.new" "$lease.ide" ||
+  finish 1 "cannot write to \`$directory\`"
+

@@ -1,0 +1,319 @@
+//! The batch script of a session: a pure builder. It submits nothing.
+//!
+//! The script carries no `#SBATCH` lines (options travel in argv), and every value that comes
+//! from outside is one quoted word at its head; the rest is fixed text.
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::shell::{HoldsNul, quote};
+
+/// How a job ends: the trap that passes a signal on, and the one way out.
+const LIFECYCLE: &str = include_str!("lifecycle.sh");
+/// Starts hpc-proxy, waits for its record and makes the IDE's port and token.
+const PROXY: &str = include_str!("proxy.sh");
+/// Starts the IDE and waits until it or the proxy ends.
+const IDE: &str = include_str!("ide.sh");
+
+/// Which IDE a session runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdeKind {
+    /// VS Code has no port proxy of its own: hpc-proxy runs beside it.
+    #[default]
+    Vscode,
+    /// JupyterLab, RStudio: they bring their own, so no hpc-proxy is started for them.
+    Other,
+}
+
+/// Text names no kind of IDE.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{}` is neither `vscode` nor `other`", .0.escape_debug())]
+pub struct NotAnIdeKind(String);
+
+impl FromStr for IdeKind {
+    type Err = NotAnIdeKind;
+
+    fn from_str(text: &str) -> Result<Self, NotAnIdeKind> {
+        match text {
+            "vscode" => Ok(Self::Vscode),
+            "other" => Ok(Self::Other),
+            _ => Err(NotAnIdeKind(text.to_owned())),
+        }
+    }
+}
+
+/// What a session's job does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobScript {
+    /// Which IDE it is.
+    pub kind: IdeKind,
+    /// The hpc-proxy program, by path or as found on the node's `PATH`.
+    pub hpc_proxy: String,
+    /// A shell command that starts the IDE and stays with it. It finds `IDE_PORT` and
+    /// `IDE_TOKEN_FILE` in its environment.
+    pub ide_command: String,
+}
+
+impl JobScript {
+    /// The text for sbatch.
+    ///
+    /// # Errors
+    /// When a value holds a NUL byte.
+    pub fn build(&self) -> Result<String, HoldsNul> {
+        let ide_command = quote(&self.ide_command)?;
+        let head = format!("#!/bin/bash\nide_command={ide_command}\n");
+        Ok(match self.kind {
+            IdeKind::Vscode => {
+                let hpc_proxy = quote(&self.hpc_proxy)?;
+                format!("{head}hpc_proxy={hpc_proxy}\n{LIFECYCLE}{PROXY}{IDE}")
+            }
+            IdeKind::Other => format!("{head}{LIFECYCLE}{IDE}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::PermissionsExt,
+        path::Path,
+        process::{Child, Command, Stdio},
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use proptest::prelude::*;
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    /// Stands in for hpc-proxy: publishes a record and waits for the end, which it notes.
+    const PROXY_STAND_IN: &str = r#"#!/bin/bash
+if [ "$1" = free-port ]; then echo 34567; exit; fi
+lease=$HOME/.hpc-proxy/job-$SLURM_JOB_ID
+[ ! -e "$lease.json" ] || echo stale >"$HOME/complaint"
+echo '{"version":1,"host":"n","port":40123,"pid":1}' >"$lease.new"; mv "$lease.new" "$lease.json"
+trap 'rm -f "$lease.json"; touch "$HOME/proxy-told"; exit 0' TERM
+if [ -e "$HOME/proxy-dies" ]; then
+  until [ -e "$HOME/ide" ]; do sleep 0.05; done
+  exit 3
+fi
+while :; do sleep 0.05; done
+"#;
+
+    struct Job {
+        home: tempfile::TempDir,
+        shell: Child,
+    }
+
+    impl Drop for Job {
+        fn drop(&mut self) {
+            let _ = self.shell.kill();
+            let _ = self.shell.wait();
+        }
+    }
+
+    impl Job {
+        /// Runs the script as Slurm would, with `prepare` done to the home before.
+        fn start(kind: IdeKind, ide_command: &str, prepare: impl FnOnce(&Path)) -> Self {
+            let home = tempfile::tempdir().unwrap();
+            let hpc_proxy = home.path().join("the proxy");
+            fs::write(&hpc_proxy, PROXY_STAND_IN).unwrap();
+            fs::set_permissions(&hpc_proxy, fs::Permissions::from_mode(0o700)).unwrap();
+            prepare(home.path());
+            let script = JobScript {
+                kind,
+                hpc_proxy: hpc_proxy.to_str().unwrap().into(),
+                ide_command: ide_command.into(),
+            };
+            fs::write(home.path().join("script"), script.build().unwrap()).unwrap();
+            let log = fs::File::create(home.path().join("log")).unwrap();
+            let shell = Command::new("bash")
+                .arg(home.path().join("script"))
+                .current_dir(home.path())
+                .env("HOME", home.path())
+                .env("SLURM_JOB_ID", "7")
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+                .unwrap();
+            Self { home, shell }
+        }
+
+        fn file(&self, name: &str) -> Option<String> {
+            fs::read_to_string(self.home.path().join(name)).ok()
+        }
+
+        fn awaits_file(&self, name: &str) -> String {
+            let start = Instant::now();
+            loop {
+                match self.file(name) {
+                    Some(text) if !text.is_empty() => return text,
+                    _ => assert!(
+                        start.elapsed() < Duration::from_secs(20),
+                        "`{name}` never came; the job said: {:?}",
+                        self.file("log")
+                    ),
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+
+        fn term(&self) {
+            let pid = Pid::from_child(&self.shell);
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+
+        fn awaits_end(&mut self) -> Option<i32> {
+            let start = Instant::now();
+            loop {
+                if let Some(status) = self.shell.try_wait().unwrap() {
+                    return status.code();
+                }
+                assert!(
+                    start.elapsed() < Duration::from_secs(20),
+                    "the job does not end"
+                );
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    const IDE: &str = r#"trap 'touch "$HOME/ide-told"; exit 0' TERM
+echo "$IDE_PORT $HPC_PROXY_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE")" >"$HOME/ide"
+while :; do sleep 0.05; done"#;
+
+    #[test]
+    fn the_ide_is_given_its_port_its_token_and_the_proxy_port() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |_| ());
+        assert_eq!(job.awaits_file("ide"), "34567 40123 600 64\n");
+        assert_eq!(job.file(".hpc-proxy/job-7.ide").unwrap(), "34567\n");
+        job.term();
+        job.awaits_end();
+    }
+
+    #[test]
+    fn a_signal_to_the_batch_shell_alone_reaches_proxy_and_ide() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |_| ());
+        job.awaits_file("ide");
+        job.term();
+        assert_eq!(job.awaits_end(), Some(143));
+        assert!(job.file("proxy-told").is_some() && job.file("ide-told").is_some());
+        for name in ["json", "ide", "ide-token"] {
+            assert_eq!(
+                job.file(&format!(".hpc-proxy/job-7.{name}")),
+                None,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_child_of_the_ide_is_told_too() {
+        let child = r#"bash -c 'trap "touch \"$HOME/child-told\"; exit" TERM; echo 1 >"$HOME/ide"
+while :; do sleep 0.05; done'; true"#;
+        let mut job = Job::start(IdeKind::Vscode, child, |_| ());
+        job.awaits_file("ide");
+        job.term();
+        assert_eq!(job.awaits_end(), Some(143));
+        assert!(job.file("child-told").is_some());
+    }
+
+    #[test]
+    fn files_from_before_the_start_are_removed() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |home| {
+            let directory = home.join(".hpc-proxy");
+            fs::create_dir(&directory).unwrap();
+            for name in ["json", "token", "ide", "ide-token"] {
+                fs::write(directory.join(format!("job-7.{name}")), "stale").unwrap();
+            }
+        });
+        assert_eq!(job.awaits_file("ide"), "34567 40123 600 64\n");
+        assert_eq!(job.file("complaint"), None);
+        assert_eq!(job.file(".hpc-proxy/job-7.token"), None);
+        job.term();
+        job.awaits_end();
+    }
+
+    #[test]
+    fn the_job_ends_when_the_ide_ends() {
+        let mut job = Job::start(IdeKind::Vscode, "exit 5", |_| ());
+        assert_eq!(job.awaits_end(), Some(5));
+        assert!(
+            job.file("log")
+                .unwrap()
+                .contains("the IDE ended by itself with status 5")
+        );
+        assert!(job.file("proxy-told").is_some());
+    }
+
+    #[test]
+    fn the_job_ends_when_the_proxy_ends() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |home| {
+            fs::write(home.join("proxy-dies"), "").unwrap();
+        });
+        assert_eq!(job.awaits_end(), Some(1));
+        assert!(
+            job.file("log")
+                .unwrap()
+                .contains("hpc-proxy ended by itself with status 3")
+        );
+        assert!(job.file("ide-told").is_some());
+    }
+
+    #[test]
+    fn a_missing_proxy_is_said_and_ends_the_job() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |home| {
+            fs::remove_file(home.join("the proxy")).unwrap();
+        });
+        assert_eq!(job.awaits_end(), Some(1));
+        assert!(
+            job.file("log")
+                .unwrap()
+                .contains("did not publish its port")
+        );
+        assert_eq!(job.file("ide"), None);
+    }
+
+    // The plan: JupyterLab and RStudio are out of scope; they bring a proxy of their own.
+    #[test]
+    fn another_ide_runs_without_hpc_proxy() {
+        let mut job = Job::start(IdeKind::Other, "echo \"${IDE_PORT-none}\" >ide", |_| ());
+        assert_eq!(job.awaits_file("ide"), "none\n");
+        assert_eq!(job.awaits_end(), Some(0));
+        let script = JobScript {
+            kind: IdeKind::Other,
+            hpc_proxy: "hpc-proxy".into(),
+            ide_command: String::new(),
+        };
+        assert!(!script.build().unwrap().contains("hpc_proxy="));
+        assert!(!script.build().unwrap().contains("--port"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_value_comes_back_from_the_script(
+            hpc_proxy in "[^\0]{0,40}|['\\\\\r\n$`\"! #]{0,20}",
+            ide_command in "[^\0]{0,40}|['\\\\\r\n$`\"! #]{0,20}|#SBATCH --bogus\r\n",
+        ) {
+            let script = JobScript {
+                kind: IdeKind::Vscode,
+                hpc_proxy: hpc_proxy.clone(),
+                ide_command: ide_command.clone(),
+            };
+            let text = script.build().unwrap();
+            prop_assert!(!text.contains('\r'));
+            let head = text.split(LIFECYCLE).next().unwrap();
+            let output = Command::new("bash")
+                .args(["-c", &format!("{head}printf '%s\\0%s' \"$hpc_proxy\" \"$ide_command\"")])
+                .output()
+                .unwrap();
+            let expected = format!("{hpc_proxy}\0{ide_command}");
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A session's lease: what the proxy and the job script wrote on the node, read over ssh. Believed
+//! when its job and node are the scheduler's; trusted when the proxy proves itself.
+
+use std::fmt;
+
+use hpc_proxy::{
+    auth::{NotAToken, Token},
+    lease::{BadLease, MAX_RECORD_BYTES, Record},
+    route::TargetPort,
+};
+use thiserror::Error;
+
+use crate::{
+    cluster::{Cluster, SshError},
+    job::JobId,
+    local_end::Identity,
+    names::NodeName,
+};
+
+/// Where a session's proxy and IDE are, and their secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The node that it is of.
+    pub node: NodeName,
+    /// Who the proxy is, and where it listens.
+    pub proxy: Identity,
+    /// Where the IDE listens.
+    pub ide_port: TargetPort,
+    /// What the IDE wants to see.
+    pub ide_token: IdeToken,
+}
+
+#[cfg(test)]
+impl Lease {
+    pub(crate) fn example(node: NodeName, proxy: Identity) -> Self {
+        let ide_port = TargetPort::new(34567).expect("not 0");
+        Self {
+            node,
+            proxy,
+            ide_port,
+            ide_token: IdeToken("secret".into()),
+        }
+    }
+}
+
+/// The secret of an IDE, as it stands in a URL: letters and digits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdeToken(String);
+
+impl IdeToken {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        (plain && (1..=256).contains(&text.len())).then(|| Self(text.to_owned()))
+    }
+
+    /// The token, for its user's own browser only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdeToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdeToken(..)")
+    }
+}
+
+/// Why there is no lease to believe in. All but the first say that somebody is at fault.
+#[derive(Debug, Error)]
+pub enum LeaseError {
+    /// Not there, or not all of it: the job has only just started.
+    #[error("hpc-proxy has not published its port yet")]
+    NotYet,
+    /// ssh did not carry the question.
+    #[error("the login node cannot be reached")]
+    Ssh(#[from] SshError),
+    /// A record, but not one to believe.
+    #[error("the record of hpc-proxy is not believed")]
+    Record(#[from] BadLease),
+    /// The token file holds something else.
+    #[error("the token of hpc-proxy cannot be read")]
+    Token(#[from] NotAToken),
+    /// The job script's files hold something else.
+    #[error("the port and token of the IDE cannot be read")]
+    Ide,
+}
+
+/// Reads the lease of `job`, which the scheduler says is on `node`.
+///
+/// # Errors
+/// See [`LeaseError`].
+pub async fn read(cluster: &Cluster, job: JobId, node: &NodeName) -> Result<Lease, LeaseError> {
+    // Bounded: a file that is not ours may be of any length.
+    let longest_bytes = MAX_RECORD_BYTES + 1;
+    let cat = async |name: &str| {
+        let command = format!("head -c {longest_bytes} .hpc-proxy/job-{job}.{name}");
+        let output = cluster.run(&command, b"").await?;
+        if output.status == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(LeaseError::NotYet)
+        }
+    };
+    // The script writes the IDE's port last.
+    let ide = cat("ide").await?;
+    let (record, token, ide_token) = tokio::try_join!(cat("json"), cat("token"), cat("ide-token"))?;
+    assemble(job, node, &record, &token, &ide, &ide_token)
+}
+
+fn assemble(
+    job: JobId,
+    node: &NodeName,
+    record: &str,
+    token: &str,
+    ide: &str,
+    ide_token: &str,
+) -> Result<Lease, LeaseError> {
+    let record = Record::parse(record.as_bytes())?;
+    record.check(&job.to_string(), node.as_str())?;
+    let token = Token::parse(token.as_bytes())?;
+    Ok(Lease {
+        node: node.clone(),
+        proxy: Identity {
+            instance: record.instance,
+            port: record.port,
+            token,
+        },
+        ide_port: ide.trim().parse().map_err(|_| LeaseError::Ide)?,
+        ide_token: IdeToken::parse(ide_token).ok_or(LeaseError::Ide)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(job: &str, node: &str) -> String {
+        format!(
+            r#"{{"version":1,"instance":"ab","host":"{node}","addresses":["10.0.0.3"],"port":40123,
+            "pid":1,"start_ticks":1,"boot_id":"x","job_id":{job},"node":"{node}",
+            "token_file":"/home/alice/.hpc-proxy/job-7.token","started":1}}"#
+        )
+    }
+
+    fn read(record: &str, token: &str, ide: &str, ide_token: &str) -> Result<Lease, LeaseError> {
+        assemble(
+            "7".parse().unwrap(),
+            &"node01".parse().unwrap(),
+            record,
+            token,
+            ide,
+            ide_token,
+        )
+    }
+
+    #[test]
+    fn a_lease_of_this_job_on_this_node_is_believed() {
+        let token = Token::random().unwrap();
+        let lease = read(
+            &record("\"7\"", "node01"),
+            &token.reveal(),
+            "34567\n",
+            "abc\n",
+        )
+        .unwrap();
+        assert_eq!(
+            lease.proxy,
+            Identity {
+                instance: "ab".into(),
+                port: 40123,
+                token
+            }
+        );
+        assert_eq!(lease.ide_port.get(), 34567);
+        assert_eq!(lease.ide_token.reveal(), "abc");
+        assert!(!format!("{lease:?}").contains("abc"));
+    }
+
+    // S8.
+    #[test]
+    fn a_stale_foreign_or_broken_lease_is_not() {
+        let (token, good) = (Token::random().unwrap().reveal(), record("\"7\"", "node01"));
+        for bad in [
+            &record("\"6\"", "node01"),
+            &record("null", "node01"),
+            &record("\"7\"", "node02"),
+        ] {
+            assert!(
+                matches!(read(bad, &token, "1", "a"), Err(LeaseError::Record(_))),
+                "{bad}"
+            );
+        }
+        for bad in ["", "{}", &good[..40], "\0\u{1}", &" ".repeat(1 << 17)] {
+            assert!(
+                matches!(read(bad, &token, "1", "a"), Err(LeaseError::Record(_))),
+                "{bad}"
+            );
+        }
+        assert!(matches!(
+            read(&good, "abc", "1", "a"),
+            Err(LeaseError::Token(_))
+        ));
+        for (ide, ide_token) in [
+            ("", "a"),
+            ("0", "a"),
+            ("70000", "a"),
+            ("1", ""),
+            ("1", "a&b"),
+        ] {
+            assert!(matches!(
+                read(&good, &token, ide, ide_token),
+                Err(LeaseError::Ide)
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_files_panic(record in ".{0,200}", token in ".{0,80}", ide in ".{0,9}", ide_token in ".{0,80}") {
+            let _ = read(&record, &token, &ide, &ide_token);
+        }
+    }
+}

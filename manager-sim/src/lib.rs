@@ -1,0 +1,24 @@
+//! The reference manager of hpc-proxy: launches a job per user over ssh, keeps one tunnel to the
+//! proxy on its node, and routes `/port/N/*` and `/code/*` to the user they belong to.
+
+pub mod auth;
+pub mod cluster;
+pub mod config;
+pub mod holder;
+pub mod hop;
+pub mod job;
+pub mod lease;
+pub mod local_end;
+pub mod names;
+pub mod origin;
+pub mod problem;
+pub mod router;
+pub mod server;
+pub mod session;
+pub mod sessions;
+pub mod shell;
+pub mod state;
+pub mod state_dir;
+pub mod tunnel;
+pub mod upstream;
+pub mod web;

@@ -1,0 +1,192 @@
+//! What keeps the manager from answering a request: one exhaustive match to a status, a sentence
+//! and the next step.
+
+use hpc_proxy::{answer::Answer, forward::ForwardError, route::RouteError};
+use http::{HeaderValue, StatusCode};
+use thiserror::Error;
+
+use crate::{auth::SignInError, local_end::DialError, session::PhaseName};
+
+/// Everything that keeps the manager from passing a request on or acting on it.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// Asked for by a name that is not ours.
+    #[error("not a name of this manager")]
+    ForeignHost,
+    /// No cookie of ours.
+    #[error("not signed in")]
+    NotSignedIn,
+    /// A sign-in link that is not good (any more).
+    #[error("the sign-in link was refused")]
+    BadLink(#[source] SignInError),
+    /// A page of another site asks, or a dev server's.
+    #[error("asked by a page that may not")]
+    ForeignPage,
+    /// No such page.
+    #[error("no such page")]
+    NoSuchPage,
+    /// The page does not take the method.
+    #[error("the page does not take the method")]
+    Method {
+        /// Those that it takes.
+        allowed: &'static str,
+    },
+    /// A call's body is not what it should be.
+    #[error("the body of the call is malformed")]
+    BadCall(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No session, so nothing to pass on to.
+    #[error("no session")]
+    NoSession,
+    /// A session without hpc-proxy.
+    #[error("the session has no proxy")]
+    NoProxy,
+    /// A session that is not connected yet, or not at the moment.
+    #[error("the session is not connected")]
+    NotReady {
+        /// How far it is.
+        phase: PhaseName,
+        /// What keeps it.
+        trouble: Option<String>,
+    },
+    /// The path makes no sense.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The exchange with the session's proxy failed.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+}
+
+impl Problem {
+    /// The answer to it.
+    pub fn answer(&self) -> Answer {
+        let with = |status, code, message: &str, hint: &str| Answer {
+            status,
+            code,
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+            allow: None,
+        };
+        match self {
+            Self::ForeignHost => with(
+                StatusCode::MISDIRECTED_REQUEST,
+                "foreign-host",
+                "This manager does not go by that name.",
+                "Open it as http://127.0.0.1 or http://localhost with its port.",
+            ),
+            Self::NotSignedIn => with(
+                StatusCode::UNAUTHORIZED,
+                "not-signed-in",
+                "Sign in first.",
+                "Open the link that the manager printed; `hpc-manager link` prints a new one.",
+            ),
+            Self::BadLink(_) => with(
+                StatusCode::FORBIDDEN,
+                "bad-link",
+                "This sign-in link was used already or is too old.",
+                "`hpc-manager link` prints a new one.",
+            ),
+            Self::ForeignPage => with(
+                StatusCode::FORBIDDEN,
+                "foreign-page",
+                "This request comes from a page that may not make it.",
+                "Calls are made from the manager's own page, with the field `X-Hpc-Manager: 1`.",
+            ),
+            Self::NoSuchPage => with(
+                StatusCode::NOT_FOUND,
+                "no-such-path",
+                "There is no such page here.",
+                "Your session is at /, the IDE at /code/, dev servers at /port/N/.",
+            ),
+            Self::Method { allowed } => Answer {
+                allow: Some(HeaderValue::from_static(allowed)),
+                ..with(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method-not-allowed",
+                    "This page does not take that method.",
+                    allowed,
+                )
+            },
+            Self::BadCall(error) => with(
+                StatusCode::BAD_REQUEST,
+                "bad-call",
+                "The call cannot be understood.",
+                &error.to_string(),
+            ),
+            Self::NoSession => with(
+                StatusCode::NOT_FOUND,
+                "no-session",
+                "You have no session.",
+                "Launch one from the manager's page, at /.",
+            ),
+            Self::NoProxy => with(
+                StatusCode::NOT_FOUND,
+                "no-proxy",
+                "This session has no proxy.",
+                "Only VS Code sessions have one; other IDEs bring their own.",
+            ),
+            Self::NotReady { phase, trouble } => with(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-ready",
+                in_words(*phase),
+                trouble
+                    .as_deref()
+                    .unwrap_or("This page loads again by itself."),
+            ),
+            Self::Route(error) => hpc_proxy::answer::Problem::Route(error.clone()).answer(&[]),
+            Self::Forward(error) => forward_answer(error),
+        }
+    }
+}
+
+fn forward_answer(error: &ForwardError) -> Answer {
+    let impostor = matches!(error.connector_error(), Some(DialError::Impostor(_)));
+    let (status, code, message) = match error {
+        ForwardError::Connect(_) if impostor => (
+            StatusCode::BAD_GATEWAY,
+            "impostor",
+            "Your session's proxy is gone, and something else answers in its place.",
+        ),
+        ForwardError::Connect(_) => (
+            StatusCode::BAD_GATEWAY,
+            "tunnel-lost",
+            "Your session's proxy cannot be reached.",
+        ),
+        ForwardError::Died(_) => (
+            StatusCode::BAD_GATEWAY,
+            "tunnel-lost",
+            "Your session's proxy closed the connection without an answer.",
+        ),
+        ForwardError::Slow => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream-slow",
+            "There was no answer in time.",
+        ),
+        ForwardError::UnaskedUpgrade => (
+            StatusCode::BAD_GATEWAY,
+            "unasked-upgrade",
+            "The answer switches to a protocol that nobody asked for.",
+        ),
+    };
+    let hint = "The manager's page, at /, tells how your session stands.".to_owned();
+    Answer {
+        status,
+        code,
+        message: message.to_owned(),
+        hint,
+        allow: None,
+    }
+}
+
+/// How far a session is, for a person.
+pub fn in_words(phase: PhaseName) -> &'static str {
+    match phase {
+        PhaseName::None => "You have no session.",
+        PhaseName::Submitted => "Your session is being submitted.",
+        PhaseName::Pending => "Your session waits for its turn on the cluster.",
+        PhaseName::Running => "Your session runs; it is being connected.",
+        PhaseName::Listening => "Your session is ready; its tunnel is being opened.",
+        PhaseName::Connected => "Your session is connected.",
+        PhaseName::Cancelling => "Your session is being cancelled.",
+        PhaseName::Ended => "Your session has ended.",
+    }
+}

@@ -1,0 +1,172 @@
+//! The tunnel: one `ssh -L` from a local end to the proxy's port on its node. Ready when the proxy
+//! has proved itself through it; gone when ssh ends or the proxy proves itself no more.
+//!
+//! `ExitOnForwardFailure` says nothing about the far end: ssh connects to it only when used.
+
+use std::{io, net::Ipv4Addr, path::Path, time::Duration};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use crate::{
+    cluster::{Lifeline, Ssh, SshError, literal_socket_path},
+    holder::{self, Holder},
+    local_end::{Address, DialError, LocalEnd},
+    names::NodeName,
+};
+
+/// A Unix socket's path has 107 bytes at most.
+const LONGEST_SOCKET_PATH_BYTES: usize = 107;
+/// How often a tunnel that seems well is asked for a proof: ssh notices a dead login node by
+/// itself, but not that the proxy behind it died.
+const PROBE_INTERVAL: Duration = Duration::from_secs(3);
+/// After one failed probe a second one decides.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why there is no tunnel.
+#[derive(Debug, Error)]
+pub enum TunnelError {
+    /// Somebody else has the local end.
+    #[error(
+        "the local port `{port}` is taken by {}; stop it, or set HPC_PROXY_LOCAL_PORT",
+        .holder.as_ref().map_or_else(|| "another process".to_owned(), Holder::to_string)
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Who has it, where that can be told.
+        holder: Option<Holder>,
+    },
+    /// The local end cannot be used.
+    #[error("cannot listen on `{0}`")]
+    LocalEnd(Address, #[source] io::Error),
+    /// ssh did not connect, or does not forward.
+    #[error("the tunnel cannot be opened")]
+    Ssh(#[from] SshError),
+    /// The far end is not the proxy.
+    #[error("the tunnel does not lead to the proxy ({complaints})")]
+    NotProved {
+        /// What ssh says about it: a connection refused, a forward not allowed.
+        complaints: String,
+        /// What became of the question.
+        #[source]
+        source: DialError,
+    },
+}
+
+/// An open tunnel. It ends when dropped, and its local socket is unlinked.
+#[derive(Debug)]
+pub struct Tunnel {
+    lifeline: Lifeline,
+    local_end: LocalEnd,
+    /// Unlinks the local end when ssh, killed, does not.
+    _unlink: Unlink,
+}
+
+impl Tunnel {
+    /// Opens `address` here towards `port` on `node`, and has the proxy prove itself.
+    ///
+    /// # Errors
+    /// See [`TunnelError`].
+    pub async fn open(
+        ssh: &Ssh,
+        address: &Address,
+        node: &NodeName,
+        port: u16,
+        local_end: LocalEnd,
+    ) -> Result<Self, TunnelError> {
+        let local = match address {
+            Address::Tcp(local_port) => {
+                check_free(*local_port).await?;
+                format!("127.0.0.1:{local_port}")
+            }
+            Address::Unix(path) => literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?,
+        };
+        let forward = format!("{local}:{node}:{port}");
+        let options = [
+            // A connection of its own: it carries all of a user's traffic, and ends by itself.
+            ["-S", "none"],
+            ["-o", "ExitOnForwardFailure=yes"],
+            ["-o", "StreamLocalBindUnlink=yes"],
+            ["-o", "StreamLocalBindMask=0177"],
+            ["-L", &forward],
+        ];
+        let lifeline = Lifeline::open(ssh, options.as_flattened()).await?;
+        let tunnel = Self {
+            lifeline,
+            local_end,
+            _unlink: Unlink(address.clone()),
+        };
+        match tunnel.local_end.connect().await {
+            Ok(_) => Ok(tunnel),
+            Err(source) => Err(TunnelError::NotProved {
+                complaints: tunnel.lifeline.complaints(),
+                source,
+            }),
+        }
+    }
+
+    /// Waits until the tunnel is of no use any more; says why.
+    pub async fn lost(&mut self) -> String {
+        tokio::select! {
+            how = self.lifeline.gone() => how,
+            error = unproved(&self.local_end) => error.to_string(),
+        }
+    }
+}
+
+/// Waits until the proxy fails to prove itself twice in a row.
+async fn unproved(local_end: &LocalEnd) -> DialError {
+    loop {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        if local_end.connect().await.is_err() {
+            tokio::time::sleep(PROBE_AGAIN).await;
+            if let Err(error) = local_end.connect().await {
+                return error;
+            }
+        }
+    }
+}
+
+/// ssh would only say that the address is in use, not by whom.
+async fn check_free(port: u16) -> Result<(), TunnelError> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let holder = tokio::task::spawn_blocking(move || holder::find(port)).await;
+            Err(TunnelError::PortTaken {
+                port,
+                holder: holder.ok().flatten(),
+            })
+        }
+        Err(error) => Err(TunnelError::LocalEnd(Address::Tcp(port), error)),
+    }
+}
+
+#[derive(Debug)]
+struct Unlink(Address);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.0 {
+            let _ = std::fs::remove_file::<&Path>(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_refused_in_the_name_of_its_holder() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let error = check_free(port).await.unwrap_err().to_string();
+        let own_pid = format!("(pid {})", std::process::id());
+        assert!(
+            error.contains(&port.to_string()) && error.contains(&own_pid),
+            "{error}"
+        );
+    }
+}

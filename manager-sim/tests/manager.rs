@@ -1,0 +1,354 @@
+//! The manager as a process, with a login node that is not there: who may ask for what, and how
+//! it starts and ends. Whole sessions are the stories' business.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Response, StatusCode, redirect::Policy};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// How long anything may take here: a busy machine's worst.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Manager {
+    directory: tempfile::TempDir,
+    process: Child,
+    url: String,
+    /// A sign-in link per user.
+    links: Vec<(String, String)>,
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-manager"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HPC_MANAGER_STATE_DIR", state_dir(directory));
+    command
+}
+
+fn state_dir(directory: &Path) -> PathBuf {
+    directory.join("state")
+}
+
+impl Manager {
+    fn start(logins: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let ssh_config = directory.path().join("ssh_config");
+        // Port 1 of the loopback: refused at once.
+        fs::write(&ssh_config, "Host login\n  HostName 127.0.0.1\n  Port 1\n").unwrap();
+        let mut command = command(directory.path());
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--ssh-config",
+            ssh_config.to_str().unwrap(),
+        ]);
+        for login in logins {
+            command.args(["--login", login]);
+        }
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let first = lines.next().expect("the manager starts");
+        let url = first.strip_prefix("listening ").expect(&first).to_owned();
+        let links = logins.iter().map(|_| {
+            let line = lines.next().expect("a link per user");
+            let (user, link) = line.split_once(' ').expect("a user and a link");
+            (user.to_owned(), link.to_owned())
+        });
+        let links = links.collect();
+        Self {
+            directory,
+            process,
+            url,
+            links,
+        }
+    }
+
+    /// A browser without a cookie.
+    fn visitor(&self) -> Browser {
+        let client = Client::builder()
+            .cookie_store(true)
+            .redirect(Policy::none());
+        Browser {
+            client: client.build().unwrap(),
+            url: self.url.clone(),
+        }
+    }
+
+    /// A browser that came by `user`'s link.
+    async fn signed_in(&self, user: &str) -> Browser {
+        let browser = self.visitor();
+        let (_, link) = self.links.iter().find(|(name, _)| name == user).unwrap();
+        let answer = browser.client.get(link).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        assert_eq!(answer.headers()["location"], "/");
+        let cookie = answer.headers()["set-cookie"].to_str().unwrap();
+        assert!(
+            cookie.starts_with("hpc_manager=") && cookie.contains("HttpOnly"),
+            "{cookie}"
+        );
+        browser
+    }
+
+    fn ends(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < DEADLINE, "the manager does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+struct Browser {
+    client: Client,
+    url: String,
+}
+
+impl Browser {
+    async fn gets(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let mut request = self.client.get(format!("{}{path}", self.url));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn launches(&self, fields: &[(&str, &str)], body: &'static str) -> Response {
+        let mut request = self
+            .client
+            .post(format!("{}/api/v1/session", self.url))
+            .body(body);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn session(&self) -> Value {
+        self.gets("/api/v1/session", &[])
+            .await
+            .json()
+            .await
+            .unwrap()
+    }
+}
+
+const CALL: (&str, &str) = ("x-hpc-manager", "1");
+const HTML: (&str, &str) = ("accept", "text/html");
+
+#[tokio::test]
+async fn a_link_signs_in_once_and_only_its_own_user() {
+    let manager = Manager::start(&["alice@login", "bob@login"]);
+    let alice = manager.signed_in("alice").await;
+    assert!(
+        alice
+            .gets("/", &[])
+            .await
+            .text()
+            .await
+            .unwrap()
+            .contains("alice's session")
+    );
+    let again = manager
+        .visitor()
+        .client
+        .get(&manager.links[0].1)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(again.status(), StatusCode::FORBIDDEN);
+    let bob = manager.signed_in("bob").await;
+    assert!(
+        bob.gets("/", &[])
+            .await
+            .text()
+            .await
+            .unwrap()
+            .contains("bob's session")
+    );
+}
+
+#[tokio::test]
+async fn a_running_manager_is_given_another_link() {
+    let manager = Manager::start(&["alice@login"]);
+    let output = command(manager.directory.path())
+        .args(["link", "alice"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let link = String::from_utf8(output.stdout).unwrap();
+    let answer = manager
+        .visitor()
+        .client
+        .get(link.trim())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_to_sign_in_whatever_the_path() {
+    let manager = Manager::start(&["alice@login"]);
+    let stranger = manager.visitor();
+    for path in [
+        "/",
+        "/port/5500/",
+        "/port/x/",
+        "/code/",
+        "/api/v1/session",
+        "/nowhere",
+    ] {
+        let page = stranger.gets(path, &[HTML]).await;
+        assert_eq!(page.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert!(
+            page.text().await.unwrap().contains("Sign in first"),
+            "{path}"
+        );
+        let told: Value = stranger.gets(path, &[]).await.json().await.unwrap();
+        assert_eq!(told["error"], "not-signed-in", "{path}");
+    }
+    let forged = stranger.gets("/", &[("cookie", "hpc_manager=alice")]).await;
+    assert_eq!(forged.status(), StatusCode::UNAUTHORIZED);
+}
+
+// S14 and S15.
+#[tokio::test]
+async fn foreign_names_and_foreign_pages_are_refused() {
+    let manager = Manager::start(&["alice@login"]);
+    let alice = manager.signed_in("alice").await;
+    let rebound = alice.gets("/", &[("host", "evil.example:80")]).await;
+    assert_eq!(rebound.status(), StatusCode::MISDIRECTED_REQUEST);
+    let call_of_a_form = alice.launches(&[], "").await;
+    assert_eq!(call_of_a_form.status(), StatusCode::FORBIDDEN);
+    for origin in ["null", "http://evil.example", "http://127.0.0.1:1"] {
+        let call = alice.launches(&[CALL, ("origin", origin)], "").await;
+        assert_eq!(call.status(), StatusCode::FORBIDDEN, "{origin}");
+        let upgrade = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("origin", origin),
+        ];
+        let socket = alice.gets("/port/5500/ws", &upgrade).await;
+        assert_eq!(socket.status(), StatusCode::FORBIDDEN, "{origin}");
+    }
+    assert_eq!(alice.session().await["phase"], "none");
+}
+
+#[tokio::test]
+async fn without_a_session_there_is_nothing_to_open() {
+    let manager = Manager::start(&["alice@login"]);
+    let alice = manager.signed_in("alice").await;
+    for path in ["/port/5500/", "/port/5500", "/code/"] {
+        let told: Value = alice.gets(path, &[]).await.json().await.unwrap();
+        assert_eq!(told["error"], "no-session", "{path}");
+    }
+    assert_eq!(
+        alice.gets("/code?a", &[]).await.headers()["location"],
+        "/code/?a"
+    );
+    assert_eq!(
+        alice.gets("/nowhere", &[]).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    let script = alice.gets("/assets/manager.js", &[]).await;
+    assert_eq!(
+        script.headers()["content-type"],
+        "text/javascript; charset=utf-8"
+    );
+}
+
+#[tokio::test]
+async fn a_login_node_that_is_down_is_named_as_the_reason() {
+    let manager = Manager::start(&["alice@login"]);
+    let alice = manager.signed_in("alice").await;
+    let launched = alice.launches(&[CALL], "").await;
+    assert_eq!(launched.status(), StatusCode::ACCEPTED);
+    let start = Instant::now();
+    let ended = loop {
+        let session = alice.session().await;
+        if session["phase"] == "ended" {
+            break session;
+        }
+        assert!(start.elapsed() < DEADLINE, "{session}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let reason = ended["reason"].as_str().unwrap();
+    assert!(reason.contains("Connection refused"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_hostile_node_name_is_refused_before_ssh() {
+    let manager = Manager::start(&["alice@login"]);
+    let alice = manager.signed_in("alice").await;
+    for body in [
+        r#"{"node":"-oProxyCommand=id"}"#,
+        r#"{"node":"a;id"}"#,
+        r#"{"x":1}"#,
+        "{",
+    ] {
+        let answer = alice.launches(&[CALL], body).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
+    }
+    assert_eq!(alice.session().await["phase"], "none");
+}
+
+#[tokio::test]
+async fn it_ends_cleanly_and_leaves_no_key_behind() {
+    let mut manager = Manager::start(&["alice@login"]);
+    let state_dir = state_dir(manager.directory.path());
+    assert!(state_dir.join("key").exists());
+    assert_eq!(manager.ends().code(), Some(0));
+    let left: Vec<_> = fs::read_dir(state_dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["lock"]);
+}
+
+#[test]
+fn a_second_manager_does_not_start_in_the_same_place() {
+    let manager = Manager::start(&["alice@login"]);
+    let second = command(manager.directory.path())
+        .args(["--login", "alice@login"])
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let told = String::from_utf8(second.stderr).unwrap();
+    assert!(told.contains("another hpc-manager uses"), "{told}");
+}
+
+#[test]
+fn bad_usage_has_a_status_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    for args in [&["--listen", "nowhere"][..], &["--login", "x"], &[]] {
+        let status = command(directory.path())
+            .args(args)
+            .output()
+            .unwrap()
+            .status;
+        assert_eq!(status.code(), Some(2), "{args:?}");
+    }
+}
