@@ -1,0 +1,80 @@
+//! Where the programs under test and the dev servers are. It finds them; it never builds them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+/// The proxy under test: `E2E_PROXY`, else the workspace's own.
+pub fn hpc_proxy() -> Result<PathBuf> {
+    replaceable("E2E_PROXY", "hpc-proxy")
+}
+
+/// The manager under test: `E2E_MANAGER`, else the workspace's own.
+pub fn hpc_manager() -> Result<PathBuf> {
+    replaceable("E2E_MANAGER", "hpc-manager")
+}
+
+/// The stand-in for Slurm.
+pub fn slurm_sim() -> Result<PathBuf> {
+    built("slurm-sim")
+}
+
+/// The stand-in for `code serve-web`.
+pub fn ide_stand_in() -> Result<PathBuf> {
+    built("ide-stand-in")
+}
+
+/// A dev server from npm, `fixtures/NAME`.
+pub fn fixture(name: &str) -> Result<PathBuf> {
+    let bin = workspace()
+        .join("fixtures")
+        .join(name)
+        .join("node_modules/.bin")
+        .join(name);
+    ensure!(
+        bin.exists(),
+        "`{}` is not installed\nhint: ./dev fixtures",
+        bin.display()
+    );
+    Ok(bin)
+}
+
+/// The site that the dev servers show: a page with a style sheet, a script and an image.
+pub fn site() -> PathBuf {
+    workspace().join("fixtures/site")
+}
+
+/// Where failed stories leave what they saw.
+pub fn evidence_dir() -> PathBuf {
+    workspace().join("target/evidence")
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies below the workspace")
+}
+
+fn replaceable(variable: &str, name: &str) -> Result<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(path) => std::path::absolute(&path)
+            .with_context(|| format!("{variable} is not a path: `{}`", path.display())),
+        None => built(name),
+    }
+}
+
+/// Cargo puts a package's tests and examples one directory below the workspace's programs.
+fn built(name: &str) -> Result<PathBuf> {
+    let here = std::env::current_exe().context("where this program is")?;
+    let mut dir = here.parent().context("a program lies in a directory")?;
+    if dir.ends_with("deps") {
+        dir = dir.parent().context("`deps` lies in a directory")?;
+    }
+    let program = dir.join(name);
+    ensure!(
+        program.exists(),
+        "`{}` is not built\nhint: cargo build --workspace --bins",
+        program.display()
+    );
+    Ok(program)
+}

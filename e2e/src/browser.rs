@@ -1,0 +1,254 @@
+//! A person's browser as far as the wire goes: pages, cookies and WebSockets of one manager. It
+//! runs no scripts; `chromium` does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::cookie::{CookieStore, Jar};
+use reqwest::header::{ACCEPT, HeaderMap, ORIGIN};
+use reqwest::{Client, Method, Url};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+
+use crate::websocket::WebSocket;
+
+/// For one whole answer; a hang is a failure, not a wait.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What browsers send when a person opens a page.
+const A_PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+
+/// One person's browser.
+#[derive(Clone, Debug)]
+pub struct Browser {
+    origin: Url,
+    cookies: Arc<Jar>,
+    client: Client,
+}
+
+impl Browser {
+    /// A fresh browser, for pages of `origin` (`http://127.0.0.1:8080`).
+    ///
+    /// # Errors
+    /// `origin` is not a URL.
+    pub fn new(origin: &str) -> Result<Browser> {
+        let cookies = Arc::new(Jar::default());
+        let client = Client::builder()
+            .cookie_provider(Arc::clone(&cookies))
+            .timeout(DEADLINE)
+            // Loopback only: a proxy of the environment must not come between.
+            .no_proxy()
+            .build()
+            .context("a browser")?;
+        let origin = origin
+            .parse()
+            .with_context(|| format!("origin `{origin}`"))?;
+        Ok(Browser {
+            origin,
+            cookies,
+            client,
+        })
+    }
+
+    /// The full address of `path`.
+    pub fn address_of(&self, path: &str) -> String {
+        let origin = self.origin.as_str().trim_end_matches('/');
+        format!("{origin}{path}")
+    }
+
+    /// Opens a page, as by typing its address; redirects are followed.
+    ///
+    /// # Errors
+    /// No answer. A refusal is an answer.
+    pub async fn gets(&self, path: &str) -> Result<Page> {
+        self.asks(Method::GET, path, A_PAGE, &[]).await
+    }
+
+    /// Opens a full address that somebody handed over, such as a sign-in link.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn opens(&self, address: &str) -> Result<Page> {
+        let request = self.client.get(address).header(ACCEPT, A_PAGE);
+        Page::of(&format!("GET {}", without_query(address)), request).await
+    }
+
+    /// Asks as a script does that wants data.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn fetches(&self, path: &str) -> Result<Page> {
+        self.asks(Method::GET, path, "application/json", &[]).await
+    }
+
+    /// Any other request of a script.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn sends(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<String>,
+    ) -> Result<Page> {
+        let mut request = self.client.request(method.clone(), self.address_of(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.into());
+        Page::of(&format!("{method} {path}"), request).await
+    }
+
+    /// Opens a WebSocket, with the cookies and the origin that a page of ours would send.
+    ///
+    /// # Errors
+    /// The handshake was refused.
+    pub async fn connects(&self, path: &str) -> Result<WebSocket> {
+        let http = self.address_of(path);
+        let url: Url = http.parse().with_context(|| format!("address `{http}`"))?;
+        let mut request = http
+            .replacen("http", "ws", 1)
+            .into_client_request()
+            .with_context(|| format!("address `{http}`"))?;
+        let headers = request.headers_mut();
+        if let Some(cookies) = self.cookies.cookies(&url) {
+            headers.insert("cookie", cookies);
+        }
+        let origin = self.origin.origin().ascii_serialization();
+        headers.insert(ORIGIN.as_str(), HeaderValue::from_str(&origin)?);
+        let authority = url.authority().to_owned();
+        WebSocket::open(&authority, request)
+            .await
+            .with_context(|| format!("a WebSocket to `{path}`"))
+    }
+
+    /// The cookies that go to `path`, as a header would carry them.
+    pub fn cookies_for(&self, path: &str) -> String {
+        let url: Option<Url> = self.address_of(path).parse().ok();
+        url.and_then(|url| self.cookies.cookies(&url))
+            .and_then(|cookies| cookies.to_str().ok().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
+    async fn asks(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Page> {
+        let mut all = vec![(ACCEPT.as_str(), accept)];
+        all.extend(headers);
+        self.sends(method, path, &all, "").await
+    }
+}
+
+/// For messages: a query may be a secret.
+fn without_query(address: &str) -> &str {
+    address.split_once('?').map_or(address, |(path, _)| path)
+}
+
+/// What came back for one request.
+#[derive(Clone, Debug)]
+pub struct Page {
+    what: String,
+    /// Its status.
+    pub status: u16,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Vec<u8>,
+}
+
+impl Page {
+    async fn of(what: &str, request: reqwest::RequestBuilder) -> Result<Page> {
+        let response = request.send().await.with_context(|| what.to_owned())?;
+        Ok(Page {
+            what: what.to_owned(),
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response
+                .bytes()
+                .await
+                .with_context(|| format!("the body of {what}"))?
+                .to_vec(),
+        })
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("{} is not the JSON we know: {}", self.what, self.text()))
+    }
+
+    /// A header field, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Claims that the page was served and shows `text`.
+    #[track_caller]
+    pub fn sees(&self, text: &str) -> &Page {
+        self.has_status(200).says(text)
+    }
+
+    /// Claims that the body holds `text`, whatever the status.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Page {
+        assert!(self.text().contains(text), "{self} does not say `{text}`");
+        self
+    }
+
+    /// Claims that nothing of `text` came through.
+    #[track_caller]
+    pub fn lacks(&self, text: &str) -> &Page {
+        assert!(!self.text().contains(text), "{self} says `{text}`");
+        self
+    }
+
+    /// Claims a status.
+    #[track_caller]
+    pub fn has_status(&self, status: u16) -> &Page {
+        assert!(self.status == status, "{self} is not a {status}");
+        self
+    }
+
+    /// Claims a content type, parameters aside.
+    #[track_caller]
+    pub fn is_of_type(&self, content_type: &str) -> &Page {
+        let found = self.header("content-type").unwrap_or_default();
+        assert!(
+            found.starts_with(content_type),
+            "{self} is `{found}`, not `{content_type}`"
+        );
+        self
+    }
+
+    /// The same as [`Page::sees`], for a look that may be too early.
+    ///
+    /// # Errors
+    /// The page does not show `text`.
+    pub fn shows(&self, text: &str) -> Result<()> {
+        let shown = self.status == 200 && self.text().contains(text);
+        ensure!(shown, "{self} does not show `{text}`");
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = self.text();
+        let start: String = text.chars().take(600).collect();
+        write!(f, "{} -> {}\n{start}\n--", self.what, self.status)
+    }
+}

@@ -1,0 +1,146 @@
+//! A real browser: Debian's Chromium, headless, behind its own chromedriver.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fantoccini::wd::Capabilities;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+
+use crate::child::{Child, Lifeline};
+use crate::{eventually, evidence};
+
+/// The first start of a browser on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// No sandbox, as tests may run as root; no QUIC and no services of its own, as all it may
+/// contact is on loopback; no shared memory, as containers have little.
+const FLAGS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
+/// A browser window.
+#[derive(Debug)]
+pub struct Chromium {
+    window: Client,
+    driver: Child,
+}
+
+impl Chromium {
+    /// Starts one with a fresh profile below `dir`.
+    ///
+    /// # Errors
+    /// Chromium or chromedriver is missing or does not come up.
+    pub async fn start(dir: &Path) -> Result<Chromium> {
+        let program = Path::new("chromedriver");
+        let mut driver = Child::start(
+            "chromedriver",
+            Lifeline::Guarded,
+            dir,
+            program,
+            ["--port=0"],
+            &[],
+        )?;
+        let port = loop {
+            let line = driver
+                .next_line(START)
+                .await
+                .context("hint: ./dev test installs it")?;
+            if let Some((_, rest)) = line.split_once("started successfully on port ") {
+                break rest.trim_end_matches('.').to_owned();
+            }
+        };
+        let profile: PathBuf = dir.join("chromium-profile");
+        let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
+        args.push(format!("--user-data-dir={}", profile.display()));
+        let wishes = json!({ "goog:chromeOptions": { "args": args } });
+        let wishes: Capabilities = serde_json::from_value(wishes)?;
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(wishes);
+        let address = format!("http://127.0.0.1:{port}");
+        let window = tokio::time::timeout(START, builder.connect(&address))
+            .await
+            .context("Chromium did not start in time")?
+            .context("start Chromium")?;
+        Ok(Chromium { window, driver })
+    }
+
+    /// Types an address and waits until the page has loaded.
+    ///
+    /// # Errors
+    /// It does not load.
+    pub async fn goes_to(&self, address: &str) -> Result<()> {
+        self.window
+            .goto(address)
+            .await
+            .context("open an address in Chromium")
+    }
+
+    /// The text shown by the first element that `selector` finds.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn text_of(&self, selector: &str) -> Result<String> {
+        let element = self.window.find(Locator::Css(selector)).await?;
+        Ok(element.text().await?)
+    }
+
+    /// Waits until an element shows `text`, without touching the page.
+    ///
+    /// # Errors
+    /// It did not within `seconds`; a screenshot is kept.
+    pub async fn awaits_text(&self, seconds: u64, selector: &str, text: &str) -> Result<()> {
+        let shown = eventually!(seconds, &format!("`{selector}` shows `{text}`"), {
+            let shown = self.text_of(selector).await?;
+            anyhow::ensure!(shown.contains(text), "it shows `{shown}`");
+            Ok(())
+        });
+        match shown {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(self.screenshot_for_a_person().await)),
+        }
+    }
+
+    /// Runs a script in the page and gives what it returns.
+    ///
+    /// # Errors
+    /// It throws.
+    pub async fn runs(&self, script: &str) -> Result<serde_json::Value> {
+        self.window
+            .execute(script, Vec::new())
+            .await
+            .context("run a script in Chromium")
+    }
+
+    /// Closes the window and ends the browser.
+    ///
+    /// # Errors
+    /// It does not close.
+    pub async fn closes(self) -> Result<()> {
+        self.window.close().await.context("close Chromium")?;
+        // chromedriver says nothing of use by its exit status when asked to end by a signal.
+        let _ = self.driver.end().await;
+        Ok(())
+    }
+
+    async fn screenshot_for_a_person(&self) -> String {
+        let kept = match self.window.screenshot().await {
+            Ok(png) => evidence::keep("chromium.png", &png),
+            Err(error) => Err(error.into()),
+        };
+        match kept {
+            Ok(path) => format!("screenshot: {}", path.display()),
+            Err(error) => format!("no screenshot: {error:#}"),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What a story needs of a cluster, so that it can be told on each kind of them unchanged.
+//!
+//! A [`Cluster`] is a kind; starting it gives a [`Site`] of its own to one story. Everything that
+//! a user could do goes over `ssh` and the browser and is not here.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use futures_util::future::LocalBoxFuture;
+
+pub mod docker;
+pub mod embedded;
+
+pub use docker::Docker;
+pub use embedded::Embedded;
+
+/// The accounts of every cluster.
+pub const USERS: [&str; 2] = ["alice", "bob"];
+
+/// The nodes of every cluster; jobs that ask for none land on the first.
+pub const NODES: [&str; 2] = ["node01", "node02"];
+
+/// A property that not every cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Users are Unix accounts of their own, so that the kernel tells them apart.
+    SeveralUids,
+    /// Nodes have localhosts of their own, so that they can hold the same port.
+    SeveralHosts,
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Need::SeveralUids => "several uids",
+            Need::SeveralHosts => "several hosts",
+        })
+    }
+}
+
+/// A kind of cluster.
+pub trait Cluster {
+    /// As the tests on it are named.
+    fn name(&self) -> &'static str;
+
+    /// Whether a story that needs this can be told here.
+    fn meets(&self, need: Need) -> bool;
+
+    /// What runs that are over have left outside this machine's processes and directories.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn leftovers(&self) -> Result<Vec<String>>;
+
+    /// Brings one up, keeping whatever it keeps in `dir`.
+    fn start(&self, dir: &Path) -> impl Future<Output = Result<Box<dyn Site>>>;
+}
+
+/// A running cluster. Dropped, it is gone.
+pub trait Site {
+    /// For `ssh -F`: knows `login` and the nodes, pins their keys, has one key per user.
+    fn ssh_config(&self) -> &Path;
+
+    /// The programs that jobs and terminals start.
+    fn tools(&self) -> &Tools;
+
+    /// A port that a dev server may take on any one node: the wanted one, unless all nodes and
+    /// all other stories share this machine's ports.
+    ///
+    /// # Errors
+    /// No port is free.
+    fn port(&self, wanted: u16) -> Result<u16>;
+
+    /// Runs a line of shell on the login node as the one who runs the cluster; `slurm-sim` is
+    /// found by that name.
+    fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>>;
+
+    /// What its parties have logged, for a person to read.
+    fn logs(&self) -> Vec<Log>;
+
+    /// Takes it down in good order.
+    fn stop(self: Box<Self>) -> LocalBoxFuture<'static, Result<()>>;
+}
+
+/// How the programs are called on a node; all but the proxy ready for a shell.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The proxy under test: a path or a name.
+    pub hpc_proxy: String,
+    /// The IDE.
+    pub ide: String,
+    /// Live Server.
+    pub live_server: String,
+    /// browser-sync.
+    pub browser_sync: String,
+}
+
+impl Tools {
+    /// The proxy under test as a word of shell.
+    pub fn hpc_proxy_word(&self) -> String {
+        shell_word(Path::new(&self.hpc_proxy))
+    }
+
+    /// The IDE's whole command line, as the job script wants it.
+    pub fn ide_command(&self) -> String {
+        let ide = &self.ide;
+        format!(
+            r#"{ide} --host 0.0.0.0 --port "$IDE_PORT" --connection-token-file "$IDE_TOKEN_FILE""#
+        )
+    }
+}
+
+/// One party's log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Whose.
+    pub party: String,
+    /// All of it.
+    pub text: String,
+}
+
+impl Log {
+    /// The file's contents; a file that is not there is an empty log.
+    pub fn of_file(party: &str, path: &Path) -> Log {
+        Log {
+            party: party.to_owned(),
+            text: std::fs::read_to_string(path).unwrap_or_default(),
+        }
+    }
+}
+
+/// A path as one word of shell. Paths of ours hold no quotes.
+fn shell_word(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
+
+/// What users' programs left in a home: the jobs' outputs and the proxies' records.
+fn home_files(home: &Path) -> Vec<PathBuf> {
+    let interesting = |path: &PathBuf| {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        path.is_file()
+            && (name.ends_with(".out") || name.ends_with(".log") || name.ends_with(".json"))
+    };
+    [home.to_owned(), home.join(".hpc-proxy")]
+        .iter()
+        .flat_map(|dir| dir.read_dir().into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(interesting)
+        .collect()
+}

@@ -1,0 +1,151 @@
+//! A cluster in a process of this machine: no Docker, no root, up in a third of a second.
+//!
+//! Its users are one Unix account and its nodes share this machine's ports, which is what it
+//! cannot offer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+use tokio::process::Command;
+
+use super::{Cluster, Log, Need, Site, Tools, USERS, home_files, shell_word};
+use crate::child::{Child, Lifeline};
+use crate::{binaries, ports};
+
+/// A third of a second is usual; a busy machine may take longer.
+const START: Duration = Duration::from_secs(20);
+
+/// The kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded;
+
+impl Cluster for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn leftovers(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn meets(&self, need: Need) -> bool {
+        match need {
+            Need::SeveralUids | Need::SeveralHosts => false,
+        }
+    }
+
+    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
+        let home = dir.join("cluster");
+        std::fs::create_dir(&home).with_context(|| format!("create `{}`", home.display()))?;
+        let args = [
+            "up".into(),
+            "--dir".into(),
+            home.into_os_string(),
+            "--users".into(),
+            USERS.join(",").into(),
+            "--until-stdin-closes".into(),
+        ];
+        let program = binaries::slurm_sim()?;
+        let mut up = Child::start("cluster", Lifeline::Own, dir, &program, args, &[])?;
+        let line = up.next_line(START).await?;
+        let ready: Ready = serde_json::from_str(&line)
+            .with_context(|| format!("not the cluster's ready line: `{line}`"))?;
+        Ok(Box::new(Running {
+            up,
+            ready,
+            tools: Tools {
+                hpc_proxy: binaries::hpc_proxy()?.display().to_string(),
+                ide: shell_word(&binaries::ide_stand_in()?),
+                live_server: shell_word(&binaries::fixture("live-server")?),
+                browser_sync: shell_word(&binaries::fixture("browser-sync")?),
+            },
+        }))
+    }
+}
+
+/// What `slurm-sim up` tells when it is ready.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    ssh_config: PathBuf,
+    users: Vec<Account>,
+    spool: PathBuf,
+    bin: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+struct Account {
+    name: String,
+    home: PathBuf,
+}
+
+struct Running {
+    up: Child,
+    ready: Ready,
+    tools: Tools,
+}
+
+impl Site for Running {
+    fn ssh_config(&self) -> &Path {
+        &self.ready.ssh_config
+    }
+
+    fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    fn port(&self, _wanted: u16) -> Result<u16> {
+        ports::free()
+    }
+
+    fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let slurm_sim = binaries::slurm_sim()?;
+            let programs = slurm_sim
+                .parent()
+                .context("a program lies in a directory")?;
+            let path = format!(
+                "{}:{}:/usr/local/bin:/usr/bin:/bin",
+                self.ready.bin.display(),
+                programs.display()
+            );
+            let output = Command::new("bash")
+                .args(["-c", command])
+                .env("PATH", path)
+                .env("SLURM_SIM_SPOOL", &self.ready.spool)
+                .env("SLURM_SIM_USER", "root")
+                .output()
+                .await
+                .context("run bash")?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            ensure!(
+                output.status.success(),
+                "`{command}` failed: {stdout}{stderr}"
+            );
+            Ok(stdout)
+        })
+    }
+
+    fn logs(&self) -> Vec<Log> {
+        let mut logs = vec![Log {
+            party: "cluster".to_owned(),
+            text: self.up.log(),
+        }];
+        for user in &self.ready.users {
+            for file in home_files(&user.home) {
+                logs.push(Log::of_file(
+                    &format!("{}: {}", user.name, file.display()),
+                    &file,
+                ));
+            }
+        }
+        logs
+    }
+
+    fn stop(self: Box<Self>) -> LocalBoxFuture<'static, Result<()>> {
+        Box::pin(self.up.end())
+    }
+}

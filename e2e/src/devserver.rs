@@ -1,0 +1,254 @@
+//! The dev servers of the stories: real ones from npm, run the way their manuals say.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::binaries;
+use crate::cluster::Tools;
+use crate::terminal::{Lines, Terminal};
+
+/// Node takes a second or two to load one of these on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// In `fixtures/site/index.html`, where a story puts its own text.
+const PLACE: &str = "Hello from the fixture site";
+
+/// A dev server that a user could run.
+pub trait DevServer: Sync {
+    /// The port that the user has in mind.
+    fn wanted_port(&self) -> u16;
+
+    /// Where its site lies, below home.
+    fn dir(&self) -> String;
+
+    /// Its site, to be copied there.
+    ///
+    /// # Errors
+    /// The fixture is not there.
+    fn site(&self) -> Result<TempDir>;
+
+    /// How it is started from home.
+    fn command(&self, tools: &Tools, port: u16) -> String;
+
+    /// Waits until it serves on `port` and notices changed files.
+    fn awaits_ready(&self, lines: &mut Lines, port: u16)
+    -> impl Future<Output = Result<()>> + Send;
+}
+
+/// `live-server`, the one behind VS Code's "Go Live".
+#[derive(Clone, Debug)]
+pub struct LiveServer {
+    site: Site,
+    logs: bool,
+}
+
+/// `browser-sync start --server`.
+#[derive(Clone, Debug)]
+pub struct BrowserSync {
+    site: Site,
+}
+
+#[derive(Clone, Debug)]
+struct Site {
+    wanted_port: u16,
+    text: String,
+}
+
+impl LiveServer {
+    /// On this port, or on another where the cluster cannot offer it.
+    pub fn on(port: u16) -> LiveServer {
+        LiveServer {
+            site: Site::new(port),
+            logs: false,
+        }
+    }
+
+    /// With a page that says `text`.
+    #[must_use]
+    pub fn showing(mut self, text: &str) -> LiveServer {
+        self.site.text = text.to_owned();
+        self
+    }
+
+    /// Telling of every request in its terminal.
+    #[must_use]
+    pub fn logging(mut self) -> LiveServer {
+        self.logs = true;
+        self
+    }
+}
+
+impl BrowserSync {
+    /// On this port, or on another where the cluster cannot offer it.
+    pub fn on(port: u16) -> BrowserSync {
+        BrowserSync {
+            site: Site::new(port),
+        }
+    }
+
+    /// With a page that says `text`.
+    #[must_use]
+    pub fn showing(mut self, text: &str) -> BrowserSync {
+        self.site.text = text.to_owned();
+        self
+    }
+}
+
+impl DevServer for LiveServer {
+    fn wanted_port(&self) -> u16 {
+        self.site.wanted_port
+    }
+
+    fn dir(&self) -> String {
+        self.site.dir()
+    }
+
+    fn site(&self) -> Result<TempDir> {
+        self.site.made()
+    }
+
+    fn command(&self, tools: &Tools, port: u16) -> String {
+        let (live_server, dir) = (&tools.live_server, self.dir());
+        let verbose = if self.logs { " --verbose" } else { "" };
+        format!("{live_server} {dir} --port={port} --host=127.0.0.1 --no-browser{verbose}")
+    }
+
+    async fn awaits_ready(&self, lines: &mut Lines, port: u16) -> Result<()> {
+        let serving = lines
+            .awaits(START, "its address", |line| line.contains("Serving "))
+            .await?;
+        // It takes another port, and says so, when the wanted one is not free.
+        ensure!(
+            serving.contains(&format!(":{port}")),
+            "not on port {port}: {serving}"
+        );
+        let watching = |line: &str| line.contains("Ready for changes");
+        lines.awaits(START, "a watch", watching).await.map(drop)
+    }
+}
+
+impl DevServer for BrowserSync {
+    fn wanted_port(&self) -> u16 {
+        self.site.wanted_port
+    }
+
+    fn dir(&self) -> String {
+        self.site.dir()
+    }
+
+    fn site(&self) -> Result<TempDir> {
+        self.site.made()
+    }
+
+    fn command(&self, tools: &Tools, port: u16) -> String {
+        let (browser_sync, dir) = (&tools.browser_sync, self.dir());
+        format!(
+            "{browser_sync} start --server {dir} --files '{dir}/**' --port {port} \
+             --listen 127.0.0.1 --no-open --no-ui --no-notify"
+        )
+    }
+
+    async fn awaits_ready(&self, lines: &mut Lines, port: u16) -> Result<()> {
+        let local = lines
+            .awaits(START, "its address", |line| line.contains("Local:"))
+            .await?;
+        ensure!(
+            local.contains(&format!(":{port}")),
+            "not on port {port}: {local}"
+        );
+        let serving = |line: &str| line.contains("Serving files from");
+        lines
+            .awaits(START, "what it serves", serving)
+            .await
+            .map(drop)
+    }
+}
+
+impl Site {
+    fn new(wanted_port: u16) -> Site {
+        Site {
+            wanted_port,
+            text: "a page".to_owned(),
+        }
+    }
+
+    fn dir(&self) -> String {
+        format!("sites/{}", self.wanted_port)
+    }
+
+    fn made(&self) -> Result<TempDir> {
+        let from = binaries::site();
+        let dir = tempfile::tempdir().context("a directory for a site")?;
+        copy(&from, dir.path()).with_context(|| format!("copy `{}`", from.display()))?;
+        std::fs::write(dir.path().join("index.html"), page(&self.text)?)
+            .context("write the index page")?;
+        Ok(dir)
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in from.read_dir()? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir(&to)?;
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// The fixture's index page saying `text`.
+///
+/// # Errors
+/// The fixture is not there, or has no place for a text.
+pub fn page(text: &str) -> Result<String> {
+    let index = binaries::site().join("index.html");
+    let html =
+        std::fs::read_to_string(&index).with_context(|| format!("read `{}`", index.display()))?;
+    ensure!(
+        html.contains(PLACE),
+        "`{}` has no `{PLACE}`",
+        index.display()
+    );
+    Ok(html.replace(PLACE, text))
+}
+
+/// A dev server that runs. Dropping this closes the terminal's window, not the server.
+#[derive(Debug)]
+pub struct Running {
+    port: u16,
+    dir: String,
+    /// The terminal it runs in.
+    pub terminal: Terminal,
+}
+
+impl Running {
+    pub(crate) fn new(port: u16, dir: String, terminal: Terminal) -> Running {
+        Running {
+            port,
+            dir,
+            terminal,
+        }
+    }
+
+    /// Its target port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A path of it at the manager: `/port/5500/css/site.css`.
+    pub fn path(&self, below: &str) -> String {
+        format!("/port/{}/{below}", self.port)
+    }
+
+    /// A file of its site, below home.
+    pub fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
+    }
+}

@@ -1,0 +1,25 @@
+//! The plan's testing steps, and much weather, told as stories about people and their dev servers.
+//!
+//! Nothing of ours is linked here: the binaries run as processes, and they are met the way people
+//! meet them, through `ssh`, a browser and VS Code's terminal. A bug shared by both ends can
+//! therefore not hide. `tests/stories` holds the stories; this library is their stage.
+
+pub mod binaries;
+pub mod browser;
+pub mod child;
+pub mod chromium;
+pub mod cluster;
+pub mod devserver;
+pub mod eventually;
+pub mod evidence;
+pub mod manager;
+pub mod owner;
+pub mod ports;
+pub mod processes;
+pub mod socketio;
+pub mod ssh;
+pub mod story;
+pub mod terminal;
+pub mod user;
+pub mod websocket;
+pub mod world;

@@ -1,0 +1,184 @@
+//! The manager under test as a process: its settings, its sign-in links, its end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
+
+use crate::binaries;
+use crate::child::{Child, Lifeline};
+use crate::cluster::Tools;
+
+/// Before it listens it contacts nobody, so this is about a busy machine only.
+const START: Duration = Duration::from_secs(20);
+
+/// What a manager is told.
+#[derive(Clone, Debug)]
+pub struct Settings<'a> {
+    /// Who may sign in: one is single-user mode, several multi-user mode.
+    pub users: &'a [String],
+    /// The way to the login node.
+    pub ssh_config: &'a Path,
+    /// What jobs start.
+    pub tools: &'a Tools,
+    /// Starts an IDE whose jobs get no proxy, in place of VS Code.
+    pub another_ide: Option<&'a str>,
+    /// Where it listens; 0 takes any free port.
+    pub port: u16,
+    /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
+    pub local_port: Option<u16>,
+}
+
+/// A running manager.
+#[derive(Debug)]
+pub struct Manager {
+    process: Child,
+    state_dir: PathBuf,
+    origin: String,
+    links: BTreeMap<String, String>,
+}
+
+impl Manager {
+    /// Starts one that keeps its state and log below `dir`, and waits until it listens.
+    ///
+    /// # Errors
+    /// It did not come up; its own words are in the error.
+    pub async fn start(dir: &Path, settings: &Settings<'_>) -> Result<Manager> {
+        let state_dir = dir.join("state");
+        let mut process = spawn(dir, &state_dir, settings)?;
+        let origin = loop {
+            let line = process.next_line(START).await?;
+            if let Some(origin) = line.strip_prefix("listening ") {
+                break origin.trim_end_matches('/').to_owned();
+            }
+        };
+        let mut links = BTreeMap::new();
+        while links.len() < settings.users.len() {
+            let line = process.next_line(START).await?;
+            let (user, link) = line
+                .split_once(' ')
+                .with_context(|| format!("not a sign-in link: `{line}`"))?;
+            links.insert(user.to_owned(), link.to_owned());
+        }
+        Ok(Manager {
+            process,
+            state_dir,
+            origin,
+            links,
+        })
+    }
+
+    /// Starts one that is expected not to come up, and gives how it ended and what it said.
+    ///
+    /// # Errors
+    /// It came up.
+    pub async fn fails_to_start(
+        dir: &Path,
+        settings: &Settings<'_>,
+    ) -> Result<(ExitStatus, String)> {
+        let mut process = spawn(dir, &dir.join("state"), settings)?;
+        if let Ok(line) = process.next_line(START).await {
+            bail!("it came up: {line}");
+        }
+        let status = process.awaits_end(START).await?;
+        Ok((status, process.log()))
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The link printed at start for this user; it works once.
+    ///
+    /// # Errors
+    /// The manager does not know the user.
+    pub fn first_link(&self, user: &str) -> Result<&str> {
+        let link = self.links.get(user);
+        Ok(link.with_context(|| format!("no link for {user}"))?)
+    }
+
+    /// Another one-time link.
+    ///
+    /// # Errors
+    /// `hpc-manager link` failed.
+    pub async fn another_link(&self, user: &str) -> Result<String> {
+        let output = Command::new(binaries::hpc_manager()?)
+            .args(["link", "--state-dir"])
+            .arg(&self.state_dir)
+            .arg(user)
+            .output()
+            .await
+            .context("run `hpc-manager link`")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`hpc-manager link` failed: {said}");
+        let link = String::from_utf8(output.stdout).context("a link is text")?;
+        // Either the link alone or as at start, after the user's name.
+        let link = link
+            .split_whitespace()
+            .last()
+            .context("no link was printed")?;
+        Ok(link.to_owned())
+    }
+
+    /// The process below which its `ssh` children are found.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Where it keeps its state.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks it to end, which cancels its sessions, and expects it to end well.
+    ///
+    /// # Errors
+    /// It did not.
+    pub async fn end(self) -> Result<()> {
+        self.process.end().await
+    }
+}
+
+fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child> {
+    let mut args = vec![
+        "--listen".to_owned(),
+        format!("127.0.0.1:{}", settings.port),
+    ];
+    for user in settings.users {
+        args.extend(["--login".to_owned(), format!("{user}@login")]);
+    }
+    let path = |path: &Path| path.display().to_string();
+    args.extend(["--ssh-config".to_owned(), path(settings.ssh_config)]);
+    args.extend(["--state-dir".to_owned(), path(state_dir)]);
+    match settings.another_ide {
+        Some(command) => {
+            args.extend(["--ide-kind".to_owned(), "other".to_owned()]);
+            args.extend(["--ide-command".to_owned(), command.to_owned()]);
+        }
+        None => args.extend(["--ide-command".to_owned(), settings.tools.ide_command()]),
+    }
+    args.extend([
+        "--hpc-proxy-command".to_owned(),
+        settings.tools.hpc_proxy.clone(),
+    ]);
+    args.push("--cancel-on-exit".to_owned());
+
+    let local_port = settings.local_port.map(|port| port.to_string());
+    let mut env = vec![("HPC_MANAGER_LOG", "debug"), ("NO_COLOR", "1")];
+    env.extend(
+        local_port
+            .as_deref()
+            .map(|port| ("HPC_PROXY_LOCAL_PORT", port)),
+    );
+    let program = binaries::hpc_manager()?;
+    Child::start("manager", Lifeline::Guarded, dir, &program, args, &env)
+}

@@ -1,0 +1,279 @@
+//! One story's world: a cluster, a manager in front of it, and users with browsers.
+
+use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture};
+use std::path::Path;
+use std::pin::Pin;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::browser::Browser;
+use crate::cluster::{Cluster, Log, Need, Site, USERS};
+use crate::manager::{Manager, Settings};
+use crate::ssh::Ssh;
+use crate::story::{Skipped, Story};
+use crate::user::User;
+use crate::{eventually, evidence, owner, ports, processes};
+
+/// A world in which everybody is signed in and nothing has happened yet.
+pub struct World {
+    // `None` only while it is being taken apart.
+    manager: Option<Manager>,
+    site: Option<Box<dyn Site>>,
+    ssh: Ssh,
+    browsers: BTreeMap<String, Browser>,
+    dir: TempDir,
+    familiar_ports: bool,
+    quiet: bool,
+}
+
+impl World {
+    /// A world on a cluster of this kind, made when awaited.
+    pub fn on<C: Cluster>(cluster: &C) -> Plan<'_, C> {
+        Plan {
+            cluster,
+            needs: Vec::new(),
+            users: USERS.map(str::to_owned).to_vec(),
+            port: 0,
+            local_port: None,
+            hpc_proxy: None,
+            another_ide: None,
+            familiar_ports: false,
+            quiet: false,
+        }
+    }
+
+    /// One of its users.
+    ///
+    /// # Panics
+    /// There is no such user; the story is wrong.
+    pub fn user(&self, name: &str) -> User<'_> {
+        let browser = self.browsers.get(name);
+        let (name, browser) = (
+            name.to_owned(),
+            browser.expect("a user of this world").clone(),
+        );
+        User::new(self, name, browser)
+    }
+
+    /// Its cluster.
+    pub fn site(&self) -> &dyn Site {
+        self.site.as_deref().expect("taken only at the end")
+    }
+
+    /// Its manager.
+    pub fn manager(&self) -> &Manager {
+        self.manager.as_ref().expect("taken only at the end")
+    }
+
+    /// A port for a dev server, the wanted one if it can be had.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn port(&self, wanted: u16) -> Result<u16> {
+        if self.familiar_ports {
+            ports::wanted_or_free(wanted)
+        } else {
+            self.site().port(wanted)
+        }
+    }
+
+    /// The way to its hosts.
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// Everything that it keeps on this machine is below here.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A browser of somebody who has not signed in.
+    ///
+    /// # Errors
+    /// None that a story could cause.
+    pub fn stranger(&self) -> Result<Browser> {
+        Browser::new(self.manager().origin())
+    }
+
+    /// Ends the manager alone, and expects it to end well.
+    ///
+    /// # Errors
+    /// It did not, or one of its tasks panicked on the way, which the process survives.
+    pub async fn manager_ends(&mut self) -> Result<()> {
+        if let Some(manager) = self.manager.take() {
+            manager.end().await.context("end the manager")?;
+        }
+        ensure!(
+            !self.manager_log().text.contains("panicked at"),
+            "the manager panicked"
+        );
+        Ok(())
+    }
+
+    /// Ends the manager, then the cluster, and expects both to end well and leave nothing running.
+    ///
+    /// # Errors
+    /// One of them did not.
+    pub async fn ends_cleanly(mut self) -> Story {
+        self.manager_ends().await?;
+        // The logs of the cluster are gone with it.
+        let logs = self.logs();
+        if let Some(site) = self.site.take()
+            && let Err(error) = site.stop().await
+        {
+            evidence::print(&logs);
+            return Err(error.context("stop the cluster"));
+        }
+        eventually!(5, "nothing of this world goes on", {
+            let left = processes::in_touch_with(self.dir());
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })?;
+        self.quiet = true;
+        Ok(())
+    }
+
+    fn logs(&self) -> Vec<Log> {
+        let mut logs: Vec<Log> = self.site.iter().flat_map(|site| site.logs()).collect();
+        logs.push(self.manager_log());
+        logs
+    }
+
+    /// Read as a file: it is there even when the manager is not.
+    fn manager_log(&self) -> Log {
+        Log::of_file("manager", &self.dir().join("manager.log"))
+    }
+}
+
+impl Drop for World {
+    /// A world that did not end cleanly is that of a failed story.
+    fn drop(&mut self) {
+        if !self.quiet {
+            evidence::print(&self.logs());
+        }
+    }
+}
+
+/// What a world is to be like.
+#[derive(Debug)]
+pub struct Plan<'a, C> {
+    cluster: &'a C,
+    needs: Vec<Need>,
+    users: Vec<String>,
+    port: u16,
+    local_port: Option<u16>,
+    hpc_proxy: Option<String>,
+    another_ide: Option<String>,
+    familiar_ports: bool,
+    quiet: bool,
+}
+
+impl<C: Cluster> Plan<'_, C> {
+    /// Skips the story where the cluster lacks one of these.
+    pub fn needing(mut self, needs: impl IntoIterator<Item = Need>) -> Self {
+        self.needs.extend(needs);
+        self
+    }
+
+    /// With a manager for one user, whose tunnel ends at `local_port` of this machine.
+    pub fn for_one(mut self, user: &str, local_port: u16) -> Self {
+        self.users = vec![user.to_owned()];
+        self.local_port = Some(local_port);
+        self
+    }
+
+    /// With the manager listening on this port, or on any free one where it is taken.
+    pub fn listening_on(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// With jobs that start this program as their proxy, rather than the one under test.
+    pub fn with_proxy(mut self, program: &str) -> Self {
+        self.hpc_proxy = Some(program.to_owned());
+        self
+    }
+
+    /// With sessions of an IDE that brings a port proxy of its own.
+    pub fn with_another_ide(mut self, command: &str) -> Self {
+        self.another_ide = Some(command.to_owned());
+        self
+    }
+
+    /// With dev servers on the ports that users want, where they are free. One world at a time can
+    /// do so on this machine.
+    pub fn with_familiar_ports(mut self) -> Self {
+        self.familiar_ports = true;
+        self
+    }
+
+    /// Without showing every log when it is dropped early.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    async fn made(self) -> Result<World> {
+        let lacks: Vec<Need> = self
+            .needs
+            .iter()
+            .copied()
+            .filter(|&need| !self.cluster.meets(need))
+            .collect();
+        if !lacks.is_empty() {
+            return Err(Skipped { lacks }.into());
+        }
+        let dir = owner::directory()?;
+        let site = self
+            .cluster
+            .start(dir.path())
+            .await
+            .context("start the cluster")?;
+        let mut world = World {
+            manager: None,
+            ssh: Ssh::new(site.ssh_config()),
+            site: Some(site),
+            browsers: BTreeMap::new(),
+            dir,
+            familiar_ports: self.familiar_ports,
+            quiet: self.quiet,
+        };
+        let mut tools = world.site().tools().clone();
+        if let Some(hpc_proxy) = self.hpc_proxy {
+            tools.hpc_proxy = hpc_proxy;
+        }
+        let mut settings = Settings {
+            users: &self.users,
+            ssh_config: world.site().ssh_config(),
+            tools: &tools,
+            another_ide: self.another_ide.as_deref(),
+            port: self.port,
+            local_port: self.local_port,
+        };
+        let mut started = Manager::start(world.dir(), &settings).await;
+        if started.is_err() && settings.port != 0 {
+            settings.port = 0;
+            started = Manager::start(world.dir(), &settings).await;
+        }
+        let manager = started.context("start the manager")?;
+        for user in &self.users {
+            let browser = Browser::new(manager.origin())?;
+            let link = manager.first_link(user)?;
+            browser.opens(link).await?.has_status(200);
+            world.browsers.insert(user.clone(), browser);
+        }
+        world.manager = Some(manager);
+        Ok(world)
+    }
+}
+
+impl<'a, C: Cluster> IntoFuture for Plan<'a, C> {
+    type Output = Result<World>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<World>> + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.made())
+    }
+}

@@ -1,0 +1,85 @@
+//! Every story on every kind of cluster: `embedded::NAME` and `docker::NAME`.
+//!
+//! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
+//! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
+
+mod a_session_starts;
+mod endings;
+mod impostors;
+mod its_assets_load_too;
+mod live_reload_reaches_the_browser;
+mod live_server_is_served_under_its_port;
+mod only_the_proxy_port_is_tunnelled;
+mod other_ides;
+mod single_user;
+mod the_job_goes_away;
+mod the_proxy_publishes_its_port;
+mod the_tunnel_drops;
+mod two_users_share_a_node;
+mod wrong_ports;
+
+macro_rules! on_every_cluster {
+    ($($chapter:ident: $($story:ident)+;)+) => {
+        on_every_cluster!(@embedded Embedded $($($chapter $story)+)+);
+        on_every_cluster!(@docker Docker $($($chapter $story)+)+);
+    };
+    (@$name:ident $kind:ident $($chapter:ident $story:ident)+) => {
+        mod $name {
+            use e2e::cluster::$kind;
+            use e2e::story::{Story, tell};
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() -> Story {
+                    tell(super::$chapter::$story(&$kind)).await
+                }
+            )+
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "never ends; `a_killed_run_disturbs_no_other` starts it and kills it"]
+            async fn a_run_to_be_killed() -> Story {
+                tell(super::endings::a_run_to_be_killed(&$kind)).await
+            }
+        }
+    };
+}
+
+on_every_cluster! {
+    a_session_starts:
+        a_session_starts_where_it_is_wanted
+        nothing_is_shown_without_a_sign_in;
+    the_proxy_publishes_its_port:
+        the_proxy_publishes_its_port
+        the_plans_own_shell_loop_finds_the_port;
+    only_the_proxy_port_is_tunnelled:
+        only_the_proxy_port_is_tunnelled;
+    live_server_is_served_under_its_port:
+        live_server_is_served_under_its_port;
+    its_assets_load_too:
+        its_assets_load_too;
+    live_reload_reaches_the_browser:
+        live_reload_reaches_the_browser
+        a_page_in_chromium_changes_by_itself
+        browser_sync_reloads_under_the_prefix;
+    two_users_share_a_node:
+        two_users_share_a_node;
+    wrong_ports:
+        nothing_listens
+        it_is_not_my_server;
+    the_tunnel_drops:
+        the_tunnel_drops_and_heals;
+    the_job_goes_away:
+        the_job_is_cancelled
+        the_job_is_requeued_to_another_node;
+    other_ides:
+        another_ide_gets_no_proxy;
+    impostors:
+        a_stale_lease_is_not_believed
+        an_impostor_on_the_old_port_gets_nothing;
+    single_user:
+        the_tunnel_ends_at_the_configured_port
+        a_taken_port_is_an_error_that_names_the_holder;
+    endings:
+        the_end_leaves_nothing_behind
+        a_killed_run_disturbs_no_other;
+}

@@ -1,0 +1,121 @@
+//! Weather: Slurm takes the job away.
+
+use anyhow::ensure;
+use e2e::cluster::Cluster;
+use e2e::devserver::LiveServer;
+use e2e::eventually;
+use e2e::processes;
+use e2e::story::Story;
+use e2e::user::User;
+use e2e::world::World;
+
+/// Cancelled: the page says so, and nothing of it is left on the node or on the way.
+pub(crate) async fn the_job_is_cancelled(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).await?;
+    let alice = world.user("alice");
+    let session = alice.opens_vscode().on("node01").await?;
+    let live = alice.runs(LiveServer::on(5500).showing("for now")).await?;
+    let proxy = proxy_pid(&alice, session.job()?).await?;
+
+    alice
+        .on("login", &format!("scancel {}", session.job()?))
+        .await?;
+    let ended = alice.awaits("ended").await?;
+    ensure!(ended.reason.is_some(), "no reason: {ended:?}");
+    alice
+        .browser()
+        .gets(&live.path(""))
+        .await?
+        .has_status(404)
+        .lacks("for now");
+
+    eventually!(15, "nothing is left on the node", {
+        let look = format!("kill -0 {proxy} 2>/dev/null && echo runs; :");
+        ensure!(alice.on("node01", &look).await?.is_empty(), "the proxy is");
+        let published = alice.published().await?;
+        ensure!(published.is_empty(), "{published} is");
+        let answers = format!(
+            "(</dev/tcp/127.0.0.1/{}) 2>/dev/null && echo yes; :",
+            live.port()
+        );
+        ensure!(
+            alice.on("node01", &answers).await?.is_empty(),
+            "the dev server is"
+        );
+        Ok(())
+    })?;
+    let tunnels = processes::below(world.manager().pid());
+    ensure!(
+        tunnels.iter().all(|ssh| ssh.values_of("-L").is_empty()),
+        "{tunnels:?}"
+    );
+
+    // And one can start over.
+    let next = alice.opens_vscode().await?;
+    ensure!(next.job()? != session.job()?);
+    world.ends_cleanly().await
+}
+
+/// Requeued: the same job comes up elsewhere, and the same address works again.
+pub(crate) async fn the_job_is_requeued_to_another_node(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).await?;
+    let alice = world.user("alice");
+    let first = alice.opens_vscode().await?;
+    ensure!(
+        first.node()? == "node01",
+        "jobs land on the first node: {first:?}"
+    );
+    let server = LiveServer::on(5500).showing("wherever it runs");
+    let live = alice.runs(server.clone()).await?;
+    alice
+        .browser()
+        .gets(&live.path(""))
+        .await?
+        .sees("wherever it runs");
+
+    let job = first.job()?;
+    world
+        .site()
+        .administers("slurm-sim control drain node01")
+        .await?;
+    // Slurm's own delay is two minutes.
+    world
+        .site()
+        .administers("slurm-sim control requeue-delay 1")
+        .await?;
+    alice
+        .on("login", &format!("scontrol requeue {job}"))
+        .await?;
+    let moved = |now: &e2e::user::Session| {
+        now.phase == "connected" && now.node.as_deref() == Some("node02")
+    };
+    let second = alice
+        .awaits_session("the session is on node02", moved)
+        .await?;
+    ensure!(second.job()? == job, "another job: {second:?}");
+
+    // VS Code is a new one; its terminal starts the server again.
+    alice
+        .browser()
+        .gets(second.ide.as_deref().unwrap_or_default())
+        .await?
+        .sees("on node02");
+    let again = alice.starts(&server, live.port()).await?;
+    ensure!(again.path("") == live.path(""));
+    alice
+        .browser()
+        .gets(&live.path(""))
+        .await?
+        .sees("wherever it runs");
+    world.ends_cleanly().await
+}
+
+async fn proxy_pid(user: &User<'_>, job: &str) -> anyhow::Result<u64> {
+    let record = user
+        .on("login", &format!("cat ~/.hpc-proxy/job-{job}.json"))
+        .await?;
+    let record: serde_json::Value = serde_json::from_str(&record)?;
+    record["pid"]
+        .as_u64()
+        .ok_or_else(|| anyhow::anyhow!("no pid in {record}"))
+}

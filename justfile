@@ -1,0 +1,90 @@
+# What there is to do here. `./dev RECIPE` also brings what a recipe needs; `just RECIPE` expects it.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+set positional-arguments
+set ignore-comments
+
+export NEXTEST_PROFILE := if env("CI", "") == "" { "default" } else { "ci" }
+
+# Where cargo puts programs: the target is named in .cargo/config.toml.
+programs := env("CARGO_TARGET_DIR", "target") / `rustc --print host-tuple`
+
+[private]
+default:
+    @just --list
+
+# The same selection everywhere: a narrower one unifies features differently and compiles again.
+
+# Build every program
+build:
+    cargo build --workspace --bins
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Formatting, lints, documentation, dependencies: all that needs no test to run
+lint: && deny-advisories
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# Everything that needs no cluster: lints and each package's own tests
+check: lint build
+    cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies)'
+
+# Everything
+test: lint fixtures images build
+    cargo nextest run --workspace
+
+# The stories on the embedded cluster; takes names of tests
+story *NAMES: fixtures build
+    cargo nextest run --workspace -E 'binary(stories) & test(/^embedded::/)' "$@"
+
+# The stories on containers; takes names of tests
+e2e *NAMES: fixtures images build
+    cargo nextest run --workspace -E 'binary(stories) & test(/^docker::/)' "$@"
+
+# A cluster to try by hand: prints an address for each user, ends on Ctrl-C
+demo *ARGS: demo-ready
+    @exec {{ programs }}/debug/demo "$@"
+
+[private]
+demo-ready: fixtures build
+
+# Licences, sources, bans and known advisories of every dependency
+deny: deny-advisories
+    cargo nextest run --workspace -E 'binary(dependencies)'
+
+# The RustSec database in full where cargo-deny and the database are to be had
+[private]
+deny-advisories:
+    @.ci/advisories
+
+# Install the dev servers that stories start, from their lock files
+fixtures:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for tool in live-server browser-sync; do
+      cd "{{ justfile_directory() }}/fixtures/$tool"
+      cmp -s package-lock.json node_modules/.installed-from && continue
+      echo "installing $tool from its lock file" >&2
+      npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error >&2
+      cp package-lock.json node_modules/.installed-from
+    done
+
+# Build the image of the docker backend
+images: fixtures
+    @slurm-sim/image/engine.sh .cache/dockerd.log
+    @slurm-sim/image/build.sh
+
+# Build the static hpc-proxy that ships, into dist/
+dist:
+    cargo build --release --package hpc-proxy --bin hpc-proxy
+    install -D {{ programs }}/release/hpc-proxy dist/hpc-proxy
+    # A cluster's C library may be older than any we build on: nothing may be left to find at run time.
+    ldd dist/hpc-proxy 2>&1 | grep -E 'statically linked|not a dynamic executable'
+
+# Remove what killed runs left behind: containers, networks, directories
+clean:
+    @.ci/sweep
