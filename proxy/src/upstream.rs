@@ -2,7 +2,7 @@
 //!
 //! Nothing is sent to a socket before the kernel has said that it belongs to this user. An address
 //! is chosen by its owner, never by what a resolver prefers: on a shared node A may hold
-//! 127.0.0.1:5500 while B holds [::1]:5500.
+//! `127.0.0.1:5500` while B holds `[::1]:5500`.
 
 use std::{
     fmt,
