@@ -411,6 +411,74 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_wins_over_the_file() {
+        let names = [
+            "listen",
+            "host",
+            "login",
+            "ssh-config",
+            "local-port",
+            "ide-kind",
+            "ide-command",
+            "hpc-proxy-command",
+            "time",
+            "cpus",
+            "mem",
+            "partition",
+        ];
+        let ours = [
+            "127.0.0.1:1",
+            "a",
+            "a@a",
+            "/a",
+            "1",
+            "vscode",
+            "a",
+            "a",
+            "1",
+            "1",
+            "1M",
+            "a",
+        ];
+        let theirs = [
+            "\"127.0.0.1:2\"",
+            "[\"b\"]",
+            "[\"b@b\"]",
+            "\"/b\"",
+            "2",
+            "\"other\"",
+            "\"b\"",
+            "\"b\"",
+            "\"2\"",
+            "2",
+            "\"2M\"",
+            "\"b\"",
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let lines: Vec<_> = names
+            .iter()
+            .zip(theirs)
+            .map(|(n, v)| format!("{n} = {v}"))
+            .collect();
+        fs::write(file.path(), lines.join("\n")).unwrap();
+        let flags: Vec<_> = names
+            .iter()
+            .zip(ours)
+            .map(|(n, v)| format!("--{n}={v}"))
+            .collect();
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        let path = file.path().to_str().unwrap();
+
+        let alone = serve(&flags);
+        let with_file = serve(&[&flags[..], &["--config", path]].concat());
+        assert_eq!(format!("{with_file:?}"), format!("{alone:?}"));
+        assert_ne!(
+            format!("{:?}", serve(&["--config", path])),
+            format!("{alone:?}")
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let says = |args: &[&str]| config(args).unwrap_err().to_string();
         assert_eq!(says(&[]), "no `login` is given");

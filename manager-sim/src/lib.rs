@@ -13,7 +13,6 @@ pub mod names;
 pub mod origin;
 pub mod problem;
 pub mod router;
-pub mod server;
 pub mod session;
 pub mod sessions;
 pub mod shell;

@@ -4,17 +4,17 @@ use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
 use clap::Parser;
+use hpc_proxy::accept;
 use manager_sim::{
     auth::{self, SignedIn},
     config::{Cli, Config, Serve},
     names::UserName,
     router::Router,
-    server,
     sessions::{Sessions, Terms},
     state_dir::{self, StateDir},
 };
@@ -25,6 +25,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// How long requests under way may go on after a stop.
+const GRACE: Duration = Duration::from_secs(2);
 /// Bad usage; clap exits with the same.
 const USAGE: u8 = 2;
 
@@ -95,7 +97,12 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         signed_in: SignedIn::new(state.key().clone()),
         hosts: config.hosts,
     });
-    let serving = tokio::spawn(server::serve(listener, router, stop.clone()));
+    let answer = move |request, peer| {
+        let router = Arc::clone(&router);
+        async move { router.respond(request, peer).await }
+    };
+    // Pipes end with the tunnels that they go through.
+    let serving = tokio::spawn(accept::serve(listener, answer, stop.clone(), GRACE));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -106,7 +113,8 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     for (user, job) in left {
         tracing::warn!(%user, %job, "this job is left; `scancel` ends it");
     }
-    Ok(served?)
+    served?;
+    Ok(())
 }
 
 fn announce(url: &str, users: &[UserName], state: &StateDir) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use hpc_proxy::{
+    accept::Body,
     answer::{Reader, json},
     headers::asks_for_websocket,
     ports::Listening,
@@ -40,8 +41,6 @@ const LONGEST_CALL_BYTES: usize = 4096;
 const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
-/// What the manager answers with: its own pages, or what an upstream sends.
-pub type Body = Either<Incoming, Full<Bytes>>;
 
 /// Answers requests.
 #[derive(Debug)]

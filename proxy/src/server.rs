@@ -125,7 +125,13 @@ impl Proxy {
         let path = request.uri().path().to_owned();
         match self.route(request, peer).await {
             Ok(response) => {
-                tracing::debug!(%peer, %method, path, status = response.status().as_u16(), "answered");
+                let status = response.status().as_u16();
+                // Managers ask for proofs every few seconds.
+                if path.starts_with("/_hpc-proxy/proof/") {
+                    tracing::trace!(%peer, status, "proved");
+                } else {
+                    tracing::debug!(%peer, %method, path, status, "answered");
+                }
                 response
             }
             Err(problem) => {

@@ -245,7 +245,7 @@ impl Spool {
         script: &[u8],
         owner: Option<(u32, u32)>,
     ) -> io::Result<PathBuf> {
-        let dir = self.root.join(format!("slurmd.{node}/job{id:05}"));
+        let dir = self.run_dir(node, id);
         fs::create_dir_all(&dir)?;
         let path = dir.join("slurm_script");
         let _ = fs::remove_file(&path);
@@ -259,6 +259,15 @@ impl Spool {
             std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
         }
         Ok(path)
+    }
+
+    /// Takes the script away again.
+    pub(crate) fn remove_script(&self, node: &str, id: u32) {
+        let _ = fs::remove_dir_all(self.run_dir(node, id));
+    }
+
+    fn run_dir(&self, node: &str, id: u32) -> PathBuf {
+        self.root.join(format!("slurmd.{node}/job{id:05}"))
     }
 }
 

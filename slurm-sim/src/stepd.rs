@@ -112,6 +112,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let Some(outcome) = outcome else {
         return Ok(());
     };
+    Spool::at(&assignment.spool).remove_script(&assignment.node, assignment.job.id);
     let mut report = serde_json::to_vec(&outcome)?;
     report.push(b'\n');
     io::stdout().write_all(&report)?;

@@ -100,7 +100,7 @@ if [ -e "$HOME/proxy-dies" ]; then
   until [ -e "$HOME/ide" ]; do sleep 0.05; done
   exit 3
 fi
-while :; do sleep 0.05; done
+for _ in {1..600}; do sleep 0.1; done
 "#;
 
     struct Job {
@@ -184,7 +184,7 @@ while :; do sleep 0.05; done
 
     const IDE: &str = r#"trap 'touch "$HOME/ide-told"; exit 0' TERM
 echo "$IDE_PORT $HPC_PROXY_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE")" >"$HOME/ide"
-while :; do sleep 0.05; done"#;
+for _ in {1..600}; do sleep 0.1; done"#;
 
     #[test]
     fn the_ide_is_given_its_port_its_token_and_the_proxy_port() {
@@ -214,7 +214,7 @@ while :; do sleep 0.05; done"#;
     #[test]
     fn a_child_of_the_ide_is_told_too() {
         let child = r#"bash -c 'trap "touch \"$HOME/child-told\"; exit" TERM; echo 1 >"$HOME/ide"
-while :; do sleep 0.05; done'; true"#;
+for _ in {1..600}; do sleep 0.1; done'; true"#;
         let mut job = Job::start(IdeKind::Vscode, child, |_| ());
         job.awaits_file("ide");
         job.term();

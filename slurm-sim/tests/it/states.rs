@@ -169,7 +169,7 @@ fn a_job_that_declines_is_not_requeued() {
 
 #[test]
 fn a_dead_node_is_given_up_and_its_jobs_go_elsewhere_or_fail() {
-    let mut sim = Sim::new(&["--node-timeout", "3", "--requeue-delay", "0"]);
+    let mut sim = Sim::new(&["--node-timeout", "5", "--requeue-delay", "0"]);
     let willing = sim.submits("", "sleep 1000");
     let declining = sim.submits("--no-requeue", "sleep 1000");
     sim.awaits_state(&willing, "RUNNING");
