@@ -98,8 +98,9 @@ fn start(dir: &Path) -> Result<Child> {
         .context("start the demo")
 }
 
+/// Reads up to the last line. The pipe stays open: the demo would not survive its end.
 async fn acts(demo: &mut Child) -> Result<Vec<Act>> {
-    let stdout = demo.stdout.take().context("piped")?;
+    let stdout = demo.stdout.as_mut().context("piped")?;
     let mut lines = BufReader::new(stdout).lines();
     let mut acts: Vec<Act> = Vec::new();
     while let Some(line) = lines.next_line().await? {

@@ -184,12 +184,13 @@ fn dial_answer(error: &DialError, own: &[Listening]) -> Answer {
 fn suggestion(own: &[Listening]) -> String {
     let ports: Vec<String> = own
         .iter()
+        .filter(|server| server.in_session)
         .map(|server| format!("/port/{}/", server.port))
         .collect();
     if ports.is_empty() {
-        "You have no dev server running on this node.".into()
+        "No other dev server runs in this session.".into()
     } else {
-        format!("Your own dev servers here: {}.", ports.join(", "))
+        format!("Your dev servers in this session: {}.", ports.join(", "))
     }
 }
 
@@ -350,11 +351,15 @@ mod tests {
     // S4.
     #[test]
     fn a_strangers_port_is_answered_with_ones_own() {
-        let own = [Listening::example(3000)];
+        let elsewhere = Listening {
+            in_session: false,
+            ..Listening::example(4000)
+        };
+        let own = [Listening::example(3000), elsewhere];
         let port = TargetPort::new(5500).unwrap();
         let answer = Problem::from(DialError::NotYours { port, uid: 2002 }).answer(&own);
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
-        assert!(answer.hint.contains("/port/3000/"), "{}", answer.hint);
+        assert!(answer.hint.ends_with(": /port/3000/."), "{}", answer.hint);
         assert!(!format!("{answer:?}").contains("2002"));
     }
 
