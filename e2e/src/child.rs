@@ -2,7 +2,8 @@
 //!
 //! Its lifeline is a pipe from us. A program that watches its standard input takes the pipe
 //! itself; for any other, a small shell holds it and sends the signals. A line on it asks for an
-//! end in good order; that it breaks without one, as on our SIGKILL, gives the program two seconds.
+//! end in good order; that it breaks without one, as on our SIGKILL, gives the program two seconds,
+//! and then kills its whole process group: a driver's browser goes with the driver.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ exec 3<&0
   read -r -u 3 _ && orderly=yes
   kill -TERM "$program"
   for _ in {1..20}; do [ -z "$orderly" ] && kill -0 "$program" || exit; sleep 0.1; done
-  kill -KILL "$program"
+  kill -KILL 0
 } >/dev/null 2>&1 & watch=$!
 exec 3<&- >/dev/null
 wait "$program"; status=$?
@@ -175,6 +176,8 @@ impl Drop for Child {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
     fn sh(dir: &Path, script: &str) -> Child {
@@ -202,15 +205,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_lifeline_ends_even_who_ignores_sigterm() {
+    async fn a_broken_lifeline_ends_even_who_ignores_sigterm_and_all_below() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = sh(
             dir.path(),
-            "trap '' TERM; echo up; while :; do sleep 0.02; done",
+            "sleep 60 & trap '' TERM; echo $!; while :; do sleep 0.02; done",
         );
-        assert_eq!(child.next_line(END).await.unwrap(), "up");
+        let below = child.next_line(END).await.unwrap();
         child.lifeline.take();
-        assert_eq!(child.awaits_end(END).await.unwrap().code(), Some(128 + 9));
+        assert_eq!(child.awaits_end(END).await.unwrap().signal(), Some(9));
+        crate::eventually!(5, "what it started has ended", {
+            let stat = std::fs::read_to_string(format!("/proc/{below}/stat"));
+            // A zombie waits for whoever reaps orphans here.
+            let ended = stat.as_ref().map_or(true, |stat| stat.contains(") Z"));
+            ensure!(ended, "{stat:?}");
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[tokio::test]
