@@ -124,14 +124,6 @@ impl Browser {
             .with_context(|| format!("a WebSocket to `{path}`"))
     }
 
-    /// The cookies that go to `path`, as a header would carry them.
-    pub fn cookies_for(&self, path: &str) -> String {
-        let url: Option<Url> = self.address_of(path).parse().ok();
-        url.and_then(|url| self.cookies.cookies(&url))
-            .and_then(|cookies| cookies.to_str().ok().map(str::to_owned))
-            .unwrap_or_default()
-    }
-
     async fn asks(
         &self,
         method: Method,

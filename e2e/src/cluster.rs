@@ -26,15 +26,12 @@ pub const NODES: [&str; 2] = ["node01", "node02"];
 pub enum Need {
     /// Users are Unix accounts of their own, so that the kernel tells them apart.
     SeveralUids,
-    /// Nodes have localhosts of their own, so that they can hold the same port.
-    SeveralHosts,
 }
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Need::SeveralUids => "several uids",
-            Need::SeveralHosts => "several hosts",
         })
     }
 }

@@ -34,7 +34,7 @@ pub async fn until_ok<T, E: Display>(
     }
 }
 
-/// `eventually!(10 s, "why", { look })`: the look is an async block that ends in a `Result`.
+/// `eventually!(SECONDS, "why", { look })`: the look is an async block that ends in a `Result`.
 ///
 /// ```ignore
 /// let page = eventually!(10, "the page heals", { healed(browser.gets("/").await?) })?;

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
 use crate::binaries;
@@ -69,22 +68,6 @@ impl Manager {
             origin,
             links,
         })
-    }
-
-    /// Starts one that is expected not to come up, and gives how it ended and what it said.
-    ///
-    /// # Errors
-    /// It came up.
-    pub async fn fails_to_start(
-        dir: &Path,
-        settings: &Settings<'_>,
-    ) -> Result<(ExitStatus, String)> {
-        let mut process = spawn(dir, &dir.join("state"), settings)?;
-        if let Ok(line) = process.next_line(START).await {
-            bail!("it came up: {line}");
-        }
-        let status = process.awaits_end(START).await?;
-        Ok((status, process.log()))
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -348,7 +348,10 @@ impl Files {
 
 /// Does something with the rights of the job's user, then takes root's back.
 fn as_user<T>(ids: Option<&OsIds>, work: impl FnOnce() -> T) -> anyhow::Result<T> {
-    let Some(ids) = ids else { return Ok(work()) };
+    let Some(ids) = ids else {
+        return Ok(work());
+    };
+    let own = nix::unistd::getgroups()?;
     let groups: Vec<Gid> = ids.groups.iter().copied().map(Gid::from_raw).collect();
     nix::unistd::setgroups(&groups)?;
     nix::unistd::setegid(Gid::from_raw(ids.gid))?;
@@ -356,5 +359,6 @@ fn as_user<T>(ids: Option<&OsIds>, work: impl FnOnce() -> T) -> anyhow::Result<T
     let result = work();
     nix::unistd::seteuid(Uid::from_raw(0))?;
     nix::unistd::setegid(Gid::from_raw(0))?;
+    nix::unistd::setgroups(&own)?;
     Ok(result)
 }

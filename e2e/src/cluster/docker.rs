@@ -52,7 +52,7 @@ impl Cluster for Docker {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids | Need::SeveralHosts => true,
+            Need::SeveralUids => true,
         }
     }
 

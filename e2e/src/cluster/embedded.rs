@@ -33,7 +33,7 @@ impl Cluster for Embedded {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids | Need::SeveralHosts => false,
+            Need::SeveralUids => false,
         }
     }
 
