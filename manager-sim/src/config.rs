@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     error::Error as StdError,
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
@@ -210,6 +210,9 @@ pub enum ConfigError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// Every address, or one that no browser can be pointed at by name: then a name is needed.
+    #[error("`{0}` is no address to open in a browser; --host gives this manager's name")]
+    NoHost(IpAddr),
     /// Nobody to serve.
     #[error("no `login` is given")]
     NoLogin,
@@ -315,12 +318,13 @@ impl Settings {
             login,
             config: self.ssh_config.clone(),
         };
+        let listen = match self.listen {
+            Some(listen) => listen,
+            None => parse("listen", DEFAULT_LISTEN)?,
+        };
         Ok(Serve {
-            listen: match self.listen {
-                Some(listen) => listen,
-                None => parse("listen", DEFAULT_LISTEN)?,
-            },
-            hosts: parse_all("host", &self.host)?,
+            listen,
+            hosts: hosts(&self.host, listen.ip())?,
             logins: logins.into_iter().map(ssh).collect(),
             local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
             script: JobScript {
@@ -363,6 +367,17 @@ where
     T: FromStr<Err: Into<Box<dyn StdError + Send + Sync>>>,
 {
     texts.iter().map(|text| parse(setting, text)).collect()
+}
+
+/// The names of this manager beside those of the loopback: those given, and a plain address.
+fn hosts(given: &[String], listen: IpAddr) -> Result<Vec<HostName>, ConfigError> {
+    let mut hosts = parse_all::<HostName>("host", given)?;
+    match listen {
+        IpAddr::V4(ip) if !ip.is_unspecified() => hosts.extend(ip.to_string().parse()),
+        _ if hosts.is_empty() && !listen.is_loopback() => return Err(ConfigError::NoHost(listen)),
+        _ => {}
+    }
+    Ok(hosts)
 }
 
 #[cfg(test)]
@@ -505,5 +520,24 @@ mod tests {
     fn a_link_needs_a_user_only() {
         let config = config(&["link", "alice"]).unwrap();
         assert!(matches!(config, Config::Link { user, .. } if user.as_str() == "alice"));
+    }
+
+    #[test]
+    fn an_address_to_serve_on_is_one_to_open() {
+        let names = |given: &[&str], listen: &str| {
+            let given: Vec<String> = given.iter().map(|name| (*name).to_owned()).collect();
+            let hosts = hosts(&given, listen.parse().unwrap())?;
+            Ok(hosts.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let named = |found: Result<Vec<String>, ConfigError>| found.unwrap();
+        assert_eq!(named(names(&[], "10.0.0.1")), ["10.0.0.1"]);
+        assert_eq!(named(names(&["lab"], "0.0.0.0")), ["lab"]);
+        assert!(named(names(&[], "::1")).is_empty());
+        for listen in ["0.0.0.0", "::"] {
+            assert!(
+                matches!(names(&[], listen), Err(ConfigError::NoHost(_))),
+                "{listen}"
+            );
+        }
     }
 }

@@ -70,7 +70,7 @@ impl fmt::Debug for IdeToken {
 #[derive(Debug, Error)]
 pub enum LeaseError {
     /// Not there, or not all of it: the job has only just started.
-    #[error("hpc-proxy has not published its port yet")]
+    #[error("hpc-proxy has not published its port, or not in the home that the login node sees")]
     NotYet,
     /// ssh did not carry the question.
     #[error("the login node cannot be reached")]

@@ -1,6 +1,8 @@
 //! The reference manager of hpc-proxy: launches a job per user over ssh, keeps one tunnel to the
 //! proxy on its node, and routes `/port/N/*` and `/code/*` to the user they belong to.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod auth;
 pub mod cluster;
 pub mod config;

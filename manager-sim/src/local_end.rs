@@ -2,7 +2,9 @@
 //! end has proved on it that it is itself.
 //!
 //! Until then not a byte of a user or of the token is sent: a dead proxy's port may be held by
-//! anybody on its node, and a tunnel's TCP port by anybody on this machine.
+//! anybody on its node, and a tunnel's TCP port by anybody on this machine. The proof tells the real
+//! proxy from an impostor, not a direct way to it from one through a relay; a tunnel that ends at a
+//! Unix socket in a private directory, as with several users, leaves no place for one.
 
 use std::{
     error::Error as StdError,

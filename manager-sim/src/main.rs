@@ -84,7 +84,13 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on `{}`", config.listen))?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let mut authority = listener.local_addr()?.to_string();
+    if let Some(host) = config.hosts.first()
+        && config.listen.ip().is_unspecified()
+    {
+        authority = format!("{host}:{}", listener.local_addr()?.port());
+    }
+    let url = format!("http://{authority}");
     state.set_url(&url)?;
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "serving beyond this machine without encryption");

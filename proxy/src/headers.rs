@@ -41,7 +41,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = elements(headers, &CONNECTION)
         .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
         .filter(|name| !NOT_CONNECTION_OPTIONS.contains(name))
-        .filter(|name| !name.as_str().starts_with("x-forwarded-"))
+        .filter(|name| {
+            let name = name.as_str();
+            !name.starts_with("x-forwarded-") && !name.starts_with("x-hpc-proxy-")
+        })
         .collect();
     let takes_trailers =
         elements(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
@@ -325,7 +328,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_hop_by_hop_field_survives(
-            fields in prop::collection::vec(("[a-c]|connection|te|upgrade|keep-alive|transfer-encoding|trailer", "[ -~]{0,12}|[a-c], ?[a-c]"), 0..12),
+            fields in prop::collection::vec(("[a-c]|connection|te|upgrade|keep-alive|transfer-encoding|trailer|proxy-(connection|authenticate|authorization)", "[ -~]{0,12}|[a-c], ?[a-c]"), 0..12),
         ) {
             let fields: Vec<_> = fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let before = map(&fields);

@@ -145,7 +145,8 @@ pub fn parse_port(bytes: &[u8]) -> Option<u16> {
 pub struct Place {
     directory: PathBuf,
     port_file: PathBuf,
-    /// `job-123`, or `host-NAME` outside a job.
+    /// What the names of the record and the token begin with: `job-123`, or `host-NAME` outside a
+    /// job; beside a port file of the user's choice, behind that file's own name.
     name: String,
     /// Whether the directory is the proxy's alone, so that it may set its mode.
     dedicated: bool,
@@ -154,22 +155,24 @@ pub struct Place {
 impl Place {
     /// `~/.hpc-proxy` below `home`.
     pub fn in_home(home: &Path, job: Option<&str>, host: &str) -> Self {
+        let directory = home.join(".hpc-proxy");
+        let port_file = directory.join("port");
         Self {
+            directory,
+            port_file,
+            name: of_job_or_host(job, host),
             dedicated: true,
-            ..Self::beside(&home.join(".hpc-proxy/port"), job, host)
         }
     }
 
-    /// The directory of `port_file`, which is not made or changed.
+    /// Beside `port_file`, in a directory that is not made or changed and may hold other things.
     pub fn beside(port_file: &Path, job: Option<&str>, host: &str) -> Self {
         let directory = match port_file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let name = match job {
-            Some(job) => format!("job-{}", file_name_safe(job)),
-            None => format!("host-{}", file_name_safe(host)),
-        };
+        let file = port_file.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{file}.{}", of_job_or_host(job, host));
         Self {
             directory,
             port_file: port_file.to_owned(),
@@ -193,9 +196,14 @@ impl Place {
         self.directory.join(format!("{}.token", self.name))
     }
 
-    /// The token of the last proxy to start, which `port` names.
-    fn last_token_file(&self) -> PathBuf {
-        self.directory.join("token")
+    /// The token of the last proxy to start, which the port file names: `token` beside `port`.
+    pub fn last_token_file(&self) -> PathBuf {
+        if self.dedicated {
+            return self.directory.join("token");
+        }
+        let mut name = self.port_file.clone().into_os_string();
+        name.push(".token");
+        name.into()
     }
 
     /// Makes the directory if it is the proxy's own, and checks that nobody else can put files
@@ -229,6 +237,13 @@ impl Place {
             return Err(LeaseError::OpenDirectory(directory.clone()));
         }
         Ok(())
+    }
+}
+
+fn of_job_or_host(job: Option<&str>, host: &str) -> String {
+    match job {
+        Some(job) => format!("job-{}", file_name_safe(job)),
+        None => format!("host-{}", file_name_safe(host)),
     }
 }
 
@@ -297,9 +312,11 @@ impl Lease {
                 format!("{}\n", record.port).into_bytes(),
             ),
         ] {
-            write_atomically(&path, &content).map_err(|source| LeaseError::Io {
-                path: path.clone(),
-                source,
+            write_atomically(&path, &record.instance, &content).map_err(|source| {
+                LeaseError::Io {
+                    path: path.clone(),
+                    source,
+                }
             })?;
             lease.published.push((path, content));
         }
@@ -321,10 +338,11 @@ impl Drop for Lease {
 }
 
 /// Puts a new 0600 file with `content` in place of whatever is at `path`; never seen half-written,
-/// and a symbolic link there is replaced, not followed.
-fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+/// and a symbolic link there is replaced, not followed. `instance` keeps two writers apart, on
+/// whichever nodes they are.
+fn write_atomically(path: &Path, instance: &str, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
+    temporary.push(format!(".{}.new", file_name_safe(instance)));
     let temporary = PathBuf::from(temporary);
     let _ = fs::remove_file(&temporary);
     let written = (|| {
@@ -430,6 +448,21 @@ mod tests {
         assert!(!place("1").record_file().exists());
         assert!(place("2").record_file().exists());
         assert_eq!(fs::read_to_string(place("2").port_file()).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn a_port_file_among_other_files_leaves_them_alone() {
+        let directory = TempDir::new().unwrap();
+        let precious = directory.path().join("token");
+        fs::write(&precious, "precious").unwrap();
+        let place = |name: &str| Place::beside(&directory.path().join(name), Some("1"), "h");
+        let one = Lease::publish(&place("a"), &record(1), &Token::random().unwrap()).unwrap();
+        let two = Lease::publish(&place("b"), &record(2), &Token::random().unwrap()).unwrap();
+        assert_ne!(place("a").token_file(), place("b").token_file());
+        assert_ne!(place("a").last_token_file(), place("b").last_token_file());
+        drop((one, two));
+        assert_eq!(files(directory.path()), ["token"]);
+        assert_eq!(fs::read_to_string(precious).unwrap(), "precious");
     }
 
     // S9.

@@ -3,6 +3,8 @@
 //! The library holds what the proxy and a manager in front of it share: the grammar of
 //! `/port/N/*`, header surgery, forwarding, joined upgrades, proofs of identity and leases.
 
+#![warn(clippy::unwrap_used)]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("hpc-proxy asks the Linux kernel who owns a socket; it builds for Linux only");
 

@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +13,7 @@ use std::{
 use clap::Parser;
 use hpc_proxy::{
     auth::{self, Token},
-    lease::{Lease, LeaseError, Place, Record},
+    lease::{self, Lease, LeaseError, Place, Record},
     link,
     route::TargetPort,
     server::{self, Access, Identity},
@@ -116,7 +117,7 @@ async fn run(config: &Config, serve: &Serve) -> Result<(), Failure> {
     let lease = Lease::publish(&place(config), &record(config, serve, &identity), &token)?;
     tracing::info!(proxy_port = identity.port, job = identity.job, "listening");
     let access = match serve.auth {
-        Auth::Token => Access::Token(token),
+        Auth::Token => Access::Token,
         Auth::None => {
             let ip = serve.ip;
             tracing::warn!(%ip, "no authentication: whoever can connect sees your dev servers");
@@ -131,19 +132,17 @@ async fn run(config: &Config, serve: &Serve) -> Result<(), Failure> {
     };
     tokio::join!(
         withdraw,
-        server::serve(listener, identity, access, stop.clone(), serve.grace)
+        server::serve(listener, identity, token, access, stop.clone(), serve.grace)
     );
     Ok(())
 }
 
-/// Cancelled by SIGTERM, SIGINT or SIGHUP.
+/// Cancelled by SIGTERM, SIGINT or, unless started by nohup(1), SIGHUP.
 fn stop_on_signal() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    for kind in [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-    ] {
+    let hangup = (!node::ignores_hangup()).then(SignalKind::hangup);
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+    for kind in kinds.into_iter().chain(hangup) {
         let (mut signal, stop) = (signal(kind)?, stop.clone());
         tokio::spawn(async move {
             signal.recv().await;
@@ -189,32 +188,53 @@ async fn holder(address: SocketAddr) -> String {
     }
 }
 
+/// A link to the proxy of this job or host, else to the last one that the user started anywhere: a
+/// person with `ssh -L` asks from a login node.
 fn print_url(config: &Config, port: Option<TargetPort>) -> Result<(), Failure> {
     let place = place(config);
-    let no_proxy =
-        |path: &std::path::Path, source: Box<dyn Error + Send + Sync>| Failure::NoProxy {
-            path: path.display().to_string(),
-            source,
-        };
-    let read =
-        |path: &std::path::Path| fs::read(path).map_err(|error| no_proxy(path, error.into()));
-    let (record_file, token_file) = (place.record_file(), place.token_file());
-    let record = Record::parse(&read(&record_file)?)
-        .map_err(|error| no_proxy(&record_file, error.into()))?;
-    let token =
-        Token::parse(&read(&token_file)?).map_err(|error| no_proxy(&token_file, error.into()))?;
+    let own = (|| {
+        let record = Record::parse(&fs::read(place.record_file()).ok()?).ok()?;
+        Some((record.port, place.token_file()))
+    })();
+    let (proxy_port, token_file) = match own {
+        Some(own) => own,
+        None => (last_port(place.port_file())?, place.last_token_file()),
+    };
+    let no_proxy = |source: Box<dyn Error + Send + Sync>| no_proxy(&token_file, source);
+    let token = fs::read(&token_file).map_err(|error| no_proxy(error.into()))?;
+    let token = Token::parse(&token).map_err(|error| no_proxy(error.into()))?;
     let code = link::mint(&token, "", SystemTime::now())?;
     let to = port.map(|port| format!("&port={port}")).unwrap_or_default();
-    let link = format!(
-        "http://localhost:{}/_hpc-proxy/login?code={code}{to}",
-        record.port
-    );
+    let link = format!("http://localhost:{proxy_port}/_hpc-proxy/login?code={code}{to}");
     Ok(writeln!(io::stdout(), "{link}")?)
 }
 
+fn last_port(file: &Path) -> Result<u16, Failure> {
+    let found = fs::read(file).map_err(|error| no_proxy(file, error.into()))?;
+    lease::parse_port(&found).ok_or_else(|| no_proxy(file, "it holds no port number".into()))
+}
+
+fn no_proxy(path: &Path, source: Box<dyn Error + Send + Sync>) -> Failure {
+    Failure::NoProxy {
+        path: path.display().to_string(),
+        source,
+    }
+}
+
+/// Below the ports that outgoing connections are given (ip_local_port_range(7), 32768 by default):
+/// one of those could be taken before whoever asked for it binds it.
+const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 fn print_free_port() -> Result<(), Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    Ok(writeln!(io::stdout(), "{}", listener.local_addr()?.port())?)
+    let seed = usize::from_str_radix(&auth::random_instance()?[..8], 16).unwrap_or_default();
+    // Somewhere else each time, so that two jobs that start together do not meet.
+    let free = FREE_PORTS
+        .cycle()
+        .skip(seed % FREE_PORTS.len())
+        .take(FREE_PORTS.len())
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok());
+    let port = free.ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))?;
+    Ok(writeln!(io::stdout(), "{port}")?)
 }
 
 fn log_to_stderr(config: &Config) {

@@ -48,6 +48,13 @@ pub(crate) fn start_ticks() -> u64 {
         .unwrap_or(0)
 }
 
+/// Whether this process was started with SIGHUP ignored: bit 0 of `SigIgn` (proc_pid_status(5)).
+pub(crate) fn ignores_hangup() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 != 0))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;

@@ -243,6 +243,7 @@ mod tests {
         #[test]
         fn never_panics(target: Vec<u8>) {
             let _ = parse(&target);
+            let _ = parse(&[b"/port/", &target[..]].concat());
         }
 
         #[test]

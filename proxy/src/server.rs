@@ -51,18 +51,19 @@ pub struct Identity {
 }
 
 /// Who must show what to be served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Whoever knows the token.
-    Token(Token),
+    Token,
     /// Anybody who can connect.
     Anyone,
 }
 
-/// Serves `listener` until `stop`, then lets what is under way end within `grace`.
+/// Serves `listener` until `stop`; `token` is what the proxy proves itself by. Then lets what is under way end within `grace`.
 pub async fn serve(
     listener: TcpListener,
     identity: Identity,
+    token: Token,
     access: Access,
     stop: CancellationToken,
     grace: Duration,
@@ -75,6 +76,7 @@ pub async fn serve(
         owners,
         redeemed: Redeemed::default(),
         identity,
+        token,
         access,
     });
     let answer = move |request, peer| {
@@ -102,6 +104,7 @@ pub async fn serve(
 
 struct Proxy {
     identity: Identity,
+    token: Token,
     access: Access,
     owners: Owners,
     loopback: Loopback,
@@ -200,9 +203,7 @@ impl Proxy {
         page: &str,
         request: &Request<Incoming>,
     ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
-        let Access::Token(token) = &self.access else {
-            return Ok(None);
-        };
+        let token = &self.token;
         if request.method() != Method::GET {
             return Ok(None);
         }
@@ -243,9 +244,7 @@ impl Proxy {
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Access::Token(token) = &self.access else {
-            return Ok(Caller::Anyone);
-        };
+        let token = &self.token;
         let mut claims = headers.get_all(TOKEN_HEADER).iter();
         match (claims.next(), claims.next()) {
             (Some(claim), None) if token.matches(claim.as_bytes()) => Ok(Caller::Manager),
@@ -255,6 +254,7 @@ impl Proxy {
             {
                 Ok(Caller::Browser)
             }
+            _ if self.access == Access::Anyone => Ok(Caller::Anyone),
             _ => Err(Problem::Unauthorised),
         }
     }

@@ -23,7 +23,7 @@ use tower_service::Service;
 use crate::route::TargetPort;
 
 pub mod owner;
-use owner::Owners;
+use owner::{Owners, State};
 
 /// Loopback answers at once unless the server's backlog is full; a person waits no longer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -181,7 +181,14 @@ impl Loopback {
         let gone = || io::Error::new(io::ErrorKind::ConnectionReset, "the connection is gone");
         let ours = async || {
             let found = self.owners.connection(server, client).await?;
-            found.filter(|socket| !socket.listens).ok_or_else(gone)
+            // One that is closed and has no owner need not have been the present listener's.
+            found
+                .filter(|socket| match socket.state {
+                    State::Listening => false,
+                    State::Open => true,
+                    State::Closing => socket.inode != 0,
+                })
+                .ok_or_else(gone)
         };
         let first = ours().await?;
         if first.inode != 0 {

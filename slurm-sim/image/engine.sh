@@ -14,9 +14,11 @@ fail() {
 mkdir -p "$(dirname "$log")"
 trap 'rm -f "$log.why"' EXIT
 answers && exit 0
-if grep -q 'permission denied' "$log.why"; then
-  fail "the Docker engine does not let you in; hint: sudo usermod -aG docker $(id -un), then log in again"
-fi
+let_in() {
+  ! grep -q 'permission denied' "$log.why" \
+    || fail "the Docker engine does not let you in; hint: sudo usermod -aG docker $(id -un), then log in again"
+}
+let_in
 [[ -z ${DOCKER_HOST:-} ]] || fail "no engine answers at DOCKER_HOST=$DOCKER_HOST"
 if ((EUID != 0)) && ! sudo -n true 2>/dev/null; then
   fail "the Docker engine is not running; hint: sudo systemctl start docker"
@@ -35,6 +37,7 @@ else
 fi
 for ((tries = 0; tries < 300; tries++)); do
   answers && exit 0
+  let_in
   sleep 0.1
 done
 tail -20 "$log" >&2

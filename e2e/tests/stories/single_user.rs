@@ -48,7 +48,7 @@ pub(crate) async fn a_taken_port_is_an_error_that_names_the_holder(
     let alice = world.user("alice");
     alice.launches(serde_json::json!({})).await?;
 
-    let me = format!("{}", std::process::id());
+    let me = format!("(pid {})", std::process::id());
     let reason = |now: &e2e::user::Session| {
         let reason = now.reason.clone().unwrap_or_default();
         reason.contains(&local_port.to_string()) && reason.contains(&me)
@@ -56,7 +56,6 @@ pub(crate) async fn a_taken_port_is_an_error_that_names_the_holder(
     alice
         .awaits_session("the reason names the port and its holder", reason)
         .await?;
-    ensure!(holder.local_addr().is_ok());
     drop(holder);
     alice.awaits("connected").await?;
     world.ends_cleanly().await

@@ -5,7 +5,14 @@ mkdir -p -m 700 "$directory"
 # since a killed proxy cannot take them back.
 rm -f -- "$lease.json" "$lease.token" "$lease.ide" "$lease.ide-token"
 
-"$hpc_proxy" --port 0 --verbose </dev/null &
+# What a login profile sets for proxies of its own would move this one out of the manager's sight.
+# In a subshell only: it becomes the program.
+without_settings() {
+  unset "${!HPC_PROXY_@}"
+  exec "$@"
+}
+
+without_settings "$hpc_proxy" --port 0 --verbose </dev/null &
 proxy=$!
 for ((tenths = 0; tenths < 300; tenths++)); do
   [ ! -s "$lease.json" ] && [ -z "$stopping" ] && runs "$proxy" || break
@@ -14,10 +21,9 @@ done
 [ -z "$stopping" ] || finish 143 'asked to stop before hpc-proxy was ready'
 [ -s "$lease.json" ] || finish 1 "hpc-proxy (\`$hpc_proxy\`) did not publish its port"
 
-IDE_PORT=$("$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
+IDE_PORT=$(without_settings "$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
 IDE_TOKEN_FILE=$lease.ide-token
-HPC_PROXY_PORT=$(sed -n 's/.*"port": *\([0-9][0-9]*\).*/\1/p' "$lease.json")
-export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PORT
+export IDE_PORT IDE_TOKEN_FILE
 
 own_files=("$lease.ide" "$lease.ide-token")
 # Each is complete when it appears under its name, and the port comes last: who sees it may read

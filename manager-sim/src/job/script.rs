@@ -94,6 +94,7 @@ mod tests {
 if [ "$1" = free-port ]; then echo 34567; exit; fi
 lease=$HOME/.hpc-proxy/job-$SLURM_JOB_ID
 [ ! -e "$lease.json" ] || echo stale >"$HOME/complaint"
+[ -z "${HPC_PROXY_AUTH-}" ] || echo settings >"$HOME/complaint"
 echo '{"version":1,"host":"n","port":40123,"pid":1}' >"$lease.new"; mv "$lease.new" "$lease.json"
 trap 'rm -f "$lease.json"; touch "$HOME/proxy-told"; exit 0' TERM
 if [ -e "$HOME/proxy-dies" ]; then
@@ -135,6 +136,8 @@ for _ in {1..600}; do sleep 0.1; done
                 .current_dir(home.path())
                 .env("HOME", home.path())
                 .env("SLURM_JOB_ID", "7")
+                // As a login profile may have it; it is not for the session's own proxy.
+                .env("HPC_PROXY_AUTH", "none")
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().unwrap())
                 .stderr(log)
@@ -183,14 +186,15 @@ for _ in {1..600}; do sleep 0.1; done
     }
 
     const IDE: &str = r#"trap 'touch "$HOME/ide-told"; exit 0' TERM
-echo "$IDE_PORT $HPC_PROXY_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE")" >"$HOME/ide"
+echo "$IDE_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE")" >"$HOME/ide"
 for _ in {1..600}; do sleep 0.1; done"#;
 
     #[test]
-    fn the_ide_is_given_its_port_its_token_and_the_proxy_port() {
+    fn the_ide_is_given_its_port_and_its_token() {
         let mut job = Job::start(IdeKind::Vscode, IDE, |_| ());
-        assert_eq!(job.awaits_file("ide"), "34567 40123 600 64\n");
+        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
         assert_eq!(job.file(".hpc-proxy/job-7.ide").unwrap(), "34567\n");
+        assert_eq!(job.file("complaint"), None);
         job.term();
         job.awaits_end();
     }
@@ -231,7 +235,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
                 fs::write(directory.join(format!("job-7.{name}")), "stale").unwrap();
             }
         });
-        assert_eq!(job.awaits_file("ide"), "34567 40123 600 64\n");
+        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
         assert_eq!(job.file("complaint"), None);
         assert_eq!(job.file(".hpc-proxy/job-7.token"), None);
         job.term();

@@ -25,8 +25,11 @@ use crate::{
 const FIRST_POLL: Duration = Duration::from_millis(400);
 /// How rarely it is asked at last: sites complain about managers that poll every second.
 const LAST_POLL: Duration = Duration::from_secs(5);
-/// How often a lease that is not there yet is looked for: one command on the login node each.
+/// How soon a lease that is not there yet is looked for again, one command on the login node each;
+/// the next time a quarter later.
 const LEASE_INTERVAL: Duration = Duration::from_millis(300);
+/// The job script gives a proxy 30 s to start. Who waits longer is told what is missing.
+const LEASE_DEADLINE: Duration = Duration::from_secs(45);
 /// How soon what failed is tried again, doubled with each failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// How late what failed is tried again at last.
@@ -343,10 +346,15 @@ impl Driver {
 
 /// Looks for the lease until it is there; the job may have only just started.
 async fn read_lease(cluster: &Cluster, job: JobId, node: &NodeName) -> Event {
+    let start = Instant::now();
+    let mut interval = LEASE_INTERVAL;
     loop {
         match lease::read(cluster, job, node).await {
             Ok(lease) => return Event::LeaseRead(Arc::new(lease)),
-            Err(LeaseError::NotYet) => sleep(LEASE_INTERVAL).await,
+            Err(LeaseError::NotYet) if start.elapsed() < LEASE_DEADLINE => {
+                sleep(interval).await;
+                interval = interval.mul_f32(1.25);
+            }
             Err(error) => return Event::LeaseFailed(chain(&error)),
         }
     }

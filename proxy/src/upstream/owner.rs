@@ -23,8 +23,34 @@ pub struct Socket {
     pub uid: u32,
     /// Its number while a process holds it; 0 for a connection that nobody accepted yet.
     pub inode: u64,
-    /// Whether it listens.
-    pub listens: bool,
+    /// What it is for.
+    pub state: State,
+}
+
+/// The states of a TCP socket that matter to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It listens.
+    Listening,
+    /// It is connected, or about to be.
+    Open,
+    /// Its server has closed it, or gave up before.
+    Closing,
+}
+
+impl State {
+    /// `TCP_LISTEN` of `net/tcp_states.h`.
+    const LISTEN: u8 = 10;
+
+    /// From the kernel's number (`net/tcp_states.h`).
+    fn of(number: u8) -> Self {
+        match number {
+            Self::LISTEN => Self::Listening,
+            // TCP_ESTABLISHED, TCP_SYN_RECV, TCP_NEW_SYN_RECV.
+            1 | 3 | 12 => Self::Open,
+            _ => Self::Closing,
+        }
+    }
 }
 
 /// A way to ask the kernel.
@@ -64,7 +90,7 @@ impl Owners {
             Source::Diag(diag) => diag.find(address, None)?,
             Source::Table => blocking(move || table::find(address, None)).await?,
         };
-        Ok(found.filter(|socket| socket.listens))
+        Ok(found.filter(|socket| socket.state == State::Listening))
     }
 
     /// The server's side of the connection from `client` to `server`, or, where there is none, the
@@ -134,8 +160,8 @@ mod tests {
                 let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 let found = owners.listener(asked).await.unwrap().expect("it listens");
                 assert_eq!(
-                    (found.uid, found.listens),
-                    (me(), true),
+                    (found.uid, found.state),
+                    (me(), State::Listening),
                     "{bound} {owners:?}"
                 );
                 assert_ne!(found.inode, 0, "{bound} {owners:?}");
@@ -167,7 +193,11 @@ mod tests {
                 .await
                 .unwrap()
                 .expect("connected");
-            assert_eq!((waiting.listens, waiting.inode), (false, 0), "{owners:?}");
+            assert_eq!(
+                (waiting.state, waiting.inode),
+                (State::Open, 0),
+                "{owners:?}"
+            );
         }
         let _accepted = listener.accept().unwrap();
         for owners in both() {
@@ -177,8 +207,8 @@ mod tests {
                 .unwrap()
                 .expect("connected");
             assert_eq!(
-                (accepted.listens, accepted.uid),
-                (false, me()),
+                (accepted.state, accepted.uid),
+                (State::Open, me()),
                 "{owners:?}"
             );
             assert_ne!(accepted.inode, 0, "{owners:?}");

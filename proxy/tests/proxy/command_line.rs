@@ -73,6 +73,28 @@ fn a_link_to_no_proxy_is_told() {
     told.stderr(predicate::str::contains("error: no proxy is running here"));
 }
 
+// A person with `ssh -L` asks from a login node, outside the job.
+#[tokio::test]
+async fn a_link_is_printed_outside_the_job_too() {
+    let home = TempDir::new().unwrap();
+    let mut child = crate::harness::command(home.path())
+        .env("SLURM_JOB_ID", "42")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let file = home.path().join(".hpc-proxy/port");
+    crate::harness::eventually("the port file", || file.exists()).await;
+    let port = std::fs::read_to_string(file).unwrap();
+    let told = hpc_proxy()
+        .env("HOME", home.path())
+        .arg("url")
+        .assert()
+        .success();
+    let link = format!("http://localhost:{}/_hpc-proxy/login?code=", port.trim());
+    told.stdout(predicate::str::starts_with(link));
+    child.kill().await.unwrap();
+}
+
 #[test]
 fn a_free_port_can_be_bound() {
     let printed = hpc_proxy()
@@ -107,14 +129,17 @@ async fn a_port_file_of_ones_own_moves_the_whole_lease() {
         .spawn()
         .unwrap();
     crate::harness::eventually("the port file", || file.exists()).await;
-    let record = std::fs::read(home.path().join("job-42.json")).unwrap();
+    let record = std::fs::read(home.path().join("elsewhere.job-42.json")).unwrap();
     let record = hpc_proxy::lease::Record::parse(&record).unwrap();
     record.check("42", "node07").unwrap();
     assert_eq!(
         record.addresses,
         ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
     );
-    assert_eq!(record.token_file, home.path().join("job-42.token"));
+    assert_eq!(
+        record.token_file,
+        home.path().join("elsewhere.job-42.token")
+    );
     assert!(!home.path().join(".hpc-proxy").exists());
     child.kill().await.unwrap();
 }

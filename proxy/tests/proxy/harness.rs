@@ -65,6 +65,7 @@ impl Proxy {
             .to_owned();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
+            .no_proxy()
             .build()
             .unwrap();
         Self {

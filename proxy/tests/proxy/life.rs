@@ -95,7 +95,7 @@ async fn a_request_under_way_is_finished_before_the_exit() {
 // Behaviour 120.
 #[tokio::test]
 async fn a_websocket_lives_for_the_grace_period_and_no_longer() {
-    let mut proxy = Proxy::start_with(&["--grace", "1s"]).await;
+    let mut proxy = Proxy::start_with(&["--grace", "3s"]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -123,6 +123,25 @@ async fn a_websocket_lives_for_the_grace_period_and_no_longer() {
     assert_eq!(echoed, Message::text("still here"));
     assert_eq!(proxy.exit_code().await, Some(0));
     assert!(!matches!(socket.next().await, Some(Ok(_))));
+}
+
+#[tokio::test]
+async fn a_proxy_under_nohup_outlives_its_terminal() {
+    let home = tempfile::TempDir::new().unwrap();
+    let script = r#"
+        trap "" HUP
+        "$HPC_PROXY" 2>/dev/null & proxy=$!
+        until [ -f ~/.hpc-proxy/port ]; do sleep 0.05; done
+        kill -HUP $proxy; sleep 0.3; kill -0 $proxy && echo alive
+        kill $proxy; wait $proxy
+    "#;
+    let shell = tokio::process::Command::new("bash")
+        .args(["-c", script])
+        .env("HOME", home.path())
+        .env("HPC_PROXY", env!("CARGO_BIN_EXE_hpc-proxy"))
+        .output();
+    let printed = timeout(DEADLINE, shell).await.expect("it ends").unwrap();
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), "alive\n");
 }
 
 // Behaviour 131.

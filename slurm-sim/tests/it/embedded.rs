@@ -271,7 +271,9 @@ fn a_forward_that_is_not_read_holds_up_no_other() {
     let local = free_port();
     let mut client = up.forwards("alice@login", &format!("127.0.0.1:{local}:node01:{target}"));
     let mut stalled = TcpStream::connect(("127.0.0.1", local)).expect("the local end");
-    let _deaf = listener.accept().expect("a connection");
+    listener.set_nonblocking(true).expect("a mode");
+    let _deaf = eventually("the forward connects", || listener.accept().ok());
+    listener.set_nonblocking(false).expect("a mode");
     // More than any buffer on the way holds.
     stalled
         .set_write_timeout(Some(DEADLINE))

@@ -7,9 +7,12 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Longer than anything takes on a busy machine.
@@ -74,6 +77,13 @@ impl Done {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the command starts");
+        let stuck = Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"));
+        let (ended, end) = mpsc::channel::<()>();
+        let watchdog = thread::spawn(move || {
+            if end.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = kill(stuck, Signal::SIGKILL);
+            }
+        });
         // A command that does not read its input may have closed it.
         let _ = child
             .stdin
@@ -81,6 +91,8 @@ impl Done {
             .expect("piped")
             .write_all(input.as_bytes());
         let output = child.wait_with_output().expect("the command ends");
+        drop(ended);
+        watchdog.join().expect("it does not panic");
         Self {
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -178,6 +190,16 @@ impl Sim {
         let (_, mut daemon) = self.nodes.remove(at);
         daemon.kill().expect("it runs");
         daemon.wait().expect("it has ended");
+    }
+
+    pub(crate) fn signals_node(&self, name: &str, signal: Signal) {
+        let (_, daemon) = self
+            .nodes
+            .iter()
+            .find(|(known, _)| known == name)
+            .expect("a node");
+        let pid = i32::try_from(daemon.id()).expect("a pid fits");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
     }
 
     pub(crate) fn control(&self, args: &[&str]) {

@@ -1,5 +1,7 @@
 //! A job's states through time, and what brings it from one to the next.
 
+use nix::sys::signal::Signal;
+
 use crate::sim::{Sim, eventually};
 
 /// What squeue shows of a job as it lives.
@@ -191,6 +193,20 @@ fn a_node_that_is_started_again_has_lost_its_jobs() {
     sim.kills_node("node01");
     sim.start_node("node01");
     sim.awaits_shown(&job, "PENDING|PD|BeginTime|");
+}
+
+#[test]
+fn a_job_cancelled_before_its_node_has_begun_it_never_runs() {
+    let sim = Sim::new(&[]);
+    // The other node puts the job there; this one does not know of it yet.
+    sim.signals_node("node01", Signal::SIGSTOP);
+    let job = sim.submits("", "echo ran >ran");
+    sim.awaits_shown(&job, "RUNNING|R|None|node01");
+    sim.run("alice", &format!("scancel {job}")).ok();
+    sim.awaits_shown(&job, "COMPLETING|CG|None|node01");
+    sim.signals_node("node01", Signal::SIGCONT);
+    sim.awaits_shown(&job, "CANCELLED|CA|None|node01");
+    assert_eq!(sim.read("ran"), "");
 }
 
 #[test]

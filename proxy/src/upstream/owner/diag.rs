@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use rustix::{
@@ -12,10 +13,11 @@ use rustix::{
     net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send,
         socket_with,
+        sockopt::{Timeout, set_socket_timeout},
     },
 };
 
-use super::{Socket, unspecified};
+use super::{Socket, State, unspecified};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
@@ -25,8 +27,6 @@ const NLMSG_DONE: u16 = 3;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
-/// `TCP_LISTEN` of `net/tcp_states.h`.
-const LISTEN: u8 = 10;
 /// Bytes of `struct nlmsghdr`.
 const HEADER_BYTES: usize = 16;
 /// Bytes of `struct inet_diag_req_v2`.
@@ -36,20 +36,37 @@ const REPLY_BYTES: usize = 72;
 /// One datagram of a dump holds at most this much (the kernel's `NLMSG_GOODSIZE` and more).
 const BUFFER_BYTES: usize = 32 * 1024;
 
-/// An open socket to ask by.
-#[derive(Debug)]
-pub(super) struct Diag(Mutex<OwnedFd>);
+/// The kernel answers at once; this only bounds what should never happen.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 
-impl Diag {
-    /// Opens it and asks once, since a kernel may have the protocol but not its TCP half.
-    pub(super) fn open() -> io::Result<Self> {
+/// A way to ask.
+#[derive(Debug)]
+pub(super) struct Diag(Mutex<Line>);
+
+/// An open socket and the number of its last question. Every answer carries its question's number.
+#[derive(Debug)]
+struct Line {
+    socket: OwnedFd,
+    asked: u32,
+}
+
+impl Line {
+    fn open() -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::DGRAM,
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        let diag = Self(Mutex::new(socket));
+        set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER_DEADLINE))?;
+        Ok(Self { socket, asked: 0 })
+    }
+}
+
+impl Diag {
+    /// Opens it and asks once, since a kernel may have the protocol but not its TCP half.
+    pub(super) fn open() -> io::Result<Self> {
+        let diag = Self(Mutex::new(Line::open()?));
         diag.find(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), None)?;
         Ok(diag)
     }
@@ -76,28 +93,41 @@ impl Diag {
             Ipv6Addr::UNSPECIFIED.into(),
         ] {
             let (any, flags) = (SocketAddr::new(any, 0), NLM_F_REQUEST | NLM_F_DUMP);
-            let request = request(family(any.ip()), flags, 1 << LISTEN, any, any);
+            let request = request(family(any.ip()), flags, 1 << State::LISTEN, any, any);
             self.ask(&request, |socket| sockets.push(socket))?;
         }
         Ok(sockets)
     }
 
-    fn ask(&self, request: &[u8], mut each: impl FnMut(Socket)) -> io::Result<()> {
-        // One question at a time, so that every answer belongs to it.
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(&*socket, request, SendFlags::empty())?;
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let (_, length) = recv(&*socket, &mut buffer[..], RecvFlags::TRUNC)?;
-            if length > buffer.len() {
-                return Err(io::Error::other("an answer of sock_diag was cut short"));
-            }
-            if messages(&buffer[..length], &mut each)? == Rest::Done {
-                return Ok(());
-            }
+    fn ask(&self, request: &Request, each: impl FnMut(Socket)) -> io::Result<()> {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = ask(&mut line, request, each);
+        if asked.is_err() {
+            // Whatever is still to come would be taken for the answer to the next question.
+            *line = Line::open()?;
+        }
+        asked
+    }
+}
+
+fn ask(line: &mut Line, request: &Request, mut each: impl FnMut(Socket)) -> io::Result<()> {
+    line.asked = line.asked.wrapping_add(1);
+    let mut request = *request;
+    request[8..12].copy_from_slice(&line.asked.to_ne_bytes());
+    send(&line.socket, &request, SendFlags::empty())?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let (_, length) = recv(&line.socket, &mut buffer[..], RecvFlags::TRUNC)?;
+        if length > buffer.len() {
+            return Err(io::Error::other("an answer of sock_diag was cut short"));
+        }
+        if messages(&buffer[..length], line.asked, &mut each)? == Rest::Done {
+            return Ok(());
         }
     }
 }
+
+type Request = [u8; HEADER_BYTES + REQUEST_BYTES];
 
 #[derive(PartialEq, Eq)]
 enum Rest {
@@ -105,13 +135,18 @@ enum Rest {
     Done,
 }
 
-/// Reads one datagram of netlink messages (netlink(7)).
-fn messages(mut datagram: &[u8], each: &mut impl FnMut(Socket)) -> io::Result<Rest> {
+/// Reads one datagram of netlink messages (netlink(7)) that answer the question `asked`.
+fn messages(mut datagram: &[u8], asked: u32, each: &mut impl FnMut(Socket)) -> io::Result<Rest> {
     let malformed = || io::Error::other("a malformed answer of sock_diag");
     let mut rest = Rest::Done;
     while !datagram.is_empty() {
         let length = u32_at(datagram, 0).ok_or_else(malformed)? as usize;
         let kind = u16_at(datagram, 4).ok_or_else(malformed)?;
+        if u32_at(datagram, 8) != Some(asked) {
+            return Err(io::Error::other(
+                "an answer of sock_diag to another question",
+            ));
+        }
         let message = datagram.get(HEADER_BYTES..length).ok_or_else(malformed)?;
         match kind {
             NLMSG_DONE => return Ok(Rest::Done),
@@ -135,13 +170,7 @@ fn messages(mut datagram: &[u8], each: &mut impl FnMut(Socket)) -> io::Result<Re
     Ok(rest)
 }
 
-fn request(
-    family: u8,
-    flags: u16,
-    states: u32,
-    local: SocketAddr,
-    remote: SocketAddr,
-) -> [u8; HEADER_BYTES + REQUEST_BYTES] {
+fn request(family: u8, flags: u16, states: u32, local: SocketAddr, remote: SocketAddr) -> Request {
     let mut bytes = [0; HEADER_BYTES + REQUEST_BYTES];
     let length = bytes.len() as u32;
     bytes[0..4].copy_from_slice(&length.to_ne_bytes());
@@ -179,7 +208,7 @@ fn reply(message: &[u8]) -> Option<Socket> {
         address: SocketAddr::new(address, port),
         uid: u32_at(message, 64)?,
         inode: u32_at(message, 68)?.into(),
-        listens: message[1] == LISTEN,
+        state: State::of(message[1]),
     })
 }
 
@@ -199,13 +228,36 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::*;
+
+    fn message(asked: u32, body: &[u8]) -> Vec<u8> {
+        let length = (HEADER_BYTES + body.len()) as u32;
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        message.extend(0u16.to_ne_bytes());
+        message.extend(asked.to_ne_bytes());
+        message.extend(0u32.to_ne_bytes());
+        message.extend(body);
+        message
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_not_believed() {
+        let mut body = [0; REPLY_BYTES];
+        body[0] = AF_INET;
+        let mut found = Vec::new();
+        messages(&message(7, &body), 7, &mut |socket| found.push(socket)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(messages(&message(6, &body), 7, &mut |_| panic!("believed")).is_err());
+    }
+
     proptest! {
         #[test]
-        fn any_answer_is_read_without_a_panic(datagram: Vec<u8>, length in 0u32..200) {
-            let _ = super::messages(&datagram, &mut |_| {});
-            let mut headed = length.to_ne_bytes().to_vec();
-            headed.extend(datagram);
-            let _ = super::messages(&headed, &mut |_| {});
+        fn any_answer_is_read_without_a_panic(datagram: Vec<u8>, body: Vec<u8>, length in 0u32..200) {
+            let _ = messages(&datagram, 7, &mut |_| {});
+            let mut lying = message(7, &body);
+            lying[..4].copy_from_slice(&length.to_ne_bytes());
+            let _ = messages(&lying, 7, &mut |_| {});
         }
     }
 }

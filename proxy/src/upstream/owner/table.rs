@@ -6,16 +6,15 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::{Socket, unspecified};
-
-/// `TCP_LISTEN` of `net/tcp_states.h`.
-const LISTEN: u8 = 10;
+use super::{Socket, State, unspecified};
 
 /// As `diag::Diag::find`, from the tables.
 pub(super) fn find(local: SocketAddr, remote: Option<SocketAddr>) -> io::Result<Option<Socket>> {
     let rows = rows()?;
     let connected = rows.iter().find(|row| {
-        !row.socket.listens && remote == Some(row.remote) && row.socket.address == local
+        row.socket.state != State::Listening
+            && remote == Some(row.remote)
+            && row.socket.address == local
     });
     let listening = || {
         // As the kernel scores them: the exact address, any of the family, any of both families.
@@ -28,7 +27,7 @@ pub(super) fn find(local: SocketAddr, remote: Option<SocketAddr>) -> io::Result<
         .find_map(|address| {
             let address = SocketAddr::new(address, local.port());
             rows.iter()
-                .find(|row| row.socket.listens && row.socket.address == address)
+                .find(|row| row.socket.state == State::Listening && row.socket.address == address)
         })
     };
     Ok(connected.or_else(listening).map(|row| row.socket))
@@ -39,7 +38,7 @@ pub(super) fn listeners() -> io::Result<Vec<Socket>> {
     Ok(rows()?
         .into_iter()
         .map(|row| row.socket)
-        .filter(|socket| socket.listens)
+        .filter(|socket| socket.state == State::Listening)
         .collect())
 }
 
@@ -82,7 +81,7 @@ fn row(line: &str) -> Option<Row> {
             address,
             uid,
             inode,
-            listens: state == LISTEN,
+            state: State::of(state),
         },
         remote,
     })
@@ -134,7 +133,7 @@ mod tests {
             address: "127.0.0.1:5500".parse().unwrap(),
             uid: 1000,
             inode: 4242,
-            listens: true,
+            state: State::Listening,
         };
         assert_eq!(
             rows[0],
@@ -146,7 +145,7 @@ mod tests {
         let waiting = Socket {
             uid: 1001,
             inode: 0,
-            listens: false,
+            state: State::Open,
             ..listener
         };
         assert_eq!(
