@@ -95,6 +95,8 @@ impl Stage {
              Their sign-in links, each good for one browser (take a private window for the second):\n\n\
              {}\n{}\n\
              Save one of the files and watch its page under /port/ change by itself.\n\
+             To this machine alice and bob are one user, you; on a cluster each has an account, and\n\
+             neither reaches the other's servers.\n\
              Ctrl-C ends everything and leaves nothing behind.\n",
             self.act(&alice, &alices).await?,
             self.act(&bob, &bobs).await?,
