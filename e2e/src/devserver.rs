@@ -18,17 +18,8 @@ const PLACE: &str = "Hello from the fixture site";
 
 /// A dev server that a user could run.
 pub trait DevServer: Sync {
-    /// The port that the user has in mind.
-    fn wanted_port(&self) -> u16;
-
-    /// Where its site lies, below home.
-    fn dir(&self) -> String;
-
-    /// Its site, to be copied there.
-    ///
-    /// # Errors
-    /// The fixture is not there.
-    fn site(&self) -> Result<TempDir>;
+    /// What it serves, and where.
+    fn site(&self) -> &Site;
 
     /// How it is started from home.
     fn command(&self, tools: &Tools, port: u16) -> String;
@@ -51,8 +42,9 @@ pub struct BrowserSync {
     site: Site,
 }
 
+/// The fixture site with a text of the story's, for one port.
 #[derive(Clone, Debug)]
-struct Site {
+pub struct Site {
     wanted_port: u16,
     text: String,
 }
@@ -98,20 +90,12 @@ impl BrowserSync {
 }
 
 impl DevServer for LiveServer {
-    fn wanted_port(&self) -> u16 {
-        self.site.wanted_port
-    }
-
-    fn dir(&self) -> String {
-        self.site.dir()
-    }
-
-    fn site(&self) -> Result<TempDir> {
-        self.site.made()
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn command(&self, tools: &Tools, port: u16) -> String {
-        let (live_server, dir) = (&tools.live_server, self.dir());
+        let (live_server, dir) = (&tools.live_server, self.site.dir());
         let verbose = if self.logs { " --verbose" } else { "" };
         format!("{live_server} {dir} --port={port} --host=127.0.0.1 --no-browser{verbose}")
     }
@@ -131,20 +115,12 @@ impl DevServer for LiveServer {
 }
 
 impl DevServer for BrowserSync {
-    fn wanted_port(&self) -> u16 {
-        self.site.wanted_port
-    }
-
-    fn dir(&self) -> String {
-        self.site.dir()
-    }
-
-    fn site(&self) -> Result<TempDir> {
-        self.site.made()
+    fn site(&self) -> &Site {
+        &self.site
     }
 
     fn command(&self, tools: &Tools, port: u16) -> String {
-        let (browser_sync, dir) = (&tools.browser_sync, self.dir());
+        let (browser_sync, dir) = (&tools.browser_sync, self.site.dir());
         format!(
             "{browser_sync} start --server {dir} --files '{dir}/**' --port {port} \
              --listen 127.0.0.1 --no-open --no-ui --no-notify"
@@ -175,11 +151,21 @@ impl Site {
         }
     }
 
-    fn dir(&self) -> String {
+    /// The port that the user has in mind.
+    pub fn wanted_port(&self) -> u16 {
+        self.wanted_port
+    }
+
+    /// Where it lies, below home.
+    pub fn dir(&self) -> String {
         format!("sites/{}", self.wanted_port)
     }
 
-    fn made(&self) -> Result<TempDir> {
+    /// It, to be copied there.
+    ///
+    /// # Errors
+    /// The fixture is not there.
+    pub fn made(&self) -> Result<TempDir> {
         let from = binaries::site();
         let dir = tempfile::tempdir().context("a directory for a site")?;
         copy(&from, dir.path()).with_context(|| format!("copy `{}`", from.display()))?;

@@ -180,13 +180,13 @@ impl<'w> User<'w> {
     /// # Errors
     /// It did not come up on its port.
     pub async fn runs<S: DevServer>(&self, server: S) -> Result<Running> {
-        let dir = server.dir();
-        let site = server.site()?;
+        let site = server.site();
+        let made = site.made()?;
         self.world
             .ssh()
-            .copies(&self.name, site.path(), &dir)
+            .copies(&self.name, made.path(), &site.dir())
             .await?;
-        let port = self.world.port(server.wanted_port())?;
+        let port = self.world.port(site.wanted_port())?;
         self.starts(&server, port).await
     }
 
@@ -201,7 +201,7 @@ impl<'w> User<'w> {
             .awaits_ready(&mut terminal.lines, port)
             .await
             .with_context(|| format!("`{command}` in {}'s terminal", self.name))?;
-        Ok(Running::new(port, server.dir(), terminal))
+        Ok(Running::new(port, server.site().dir(), terminal))
     }
 
     /// Runs a command in VS Code's terminal to its good end and gives its lines.

@@ -14,6 +14,15 @@ pub struct NotAnOption {
     expected: &'static str,
 }
 
+fn option(text: &str, valid: bool, expected: &'static str) -> Result<String, NotAnOption> {
+    let text = text.to_owned();
+    if valid {
+        Ok(text)
+    } else {
+        Err(NotAnOption { text, expected })
+    }
+}
+
 /// A time limit, such as `4:00:00` or `1-12`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeLimit(String);
@@ -26,15 +35,7 @@ impl FromStr for TimeLimit {
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_digit() || b":-".contains(&byte));
-        let expected = "a time limit such as `4:00:00`";
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(NotAnOption {
-                text: text.into(),
-                expected,
-            })
-        }
+        option(text, valid, "a time limit such as `4:00:00`").map(Self)
     }
 }
 
@@ -48,15 +49,7 @@ impl FromStr for Memory {
     fn from_str(text: &str) -> Result<Self, NotAnOption> {
         let number = text.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(text);
         let valid = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let expected = "an amount of memory such as `2000M` or `8G`";
-        if valid {
-            Ok(Self(text.into()))
-        } else {
-            Err(NotAnOption {
-                text: text.into(),
-                expected,
-            })
-        }
+        option(text, valid, "an amount of memory such as `2000M` or `8G`").map(Self)
     }
 }
 

@@ -32,10 +32,21 @@ async fn a_killed_proxy_leaves_a_lease_that_nobody_answers_for() {
     proxy.get("/").send().await.unwrap_err();
 }
 
+/// What a script prints that runs `$HPC_PROXY` in a new home.
+async fn in_bash(script: &str) -> String {
+    let home = tempfile::TempDir::new().unwrap();
+    let shell = tokio::process::Command::new("bash")
+        .args(["-c", script])
+        .env("HOME", home.path())
+        .env("HPC_PROXY", env!("CARGO_BIN_EXE_hpc-proxy"))
+        .output();
+    let printed = timeout(DEADLINE, shell).await.expect("it ends").unwrap();
+    String::from_utf8(printed.stdout).unwrap()
+}
+
 // The plan's own loop and `cat`.
 #[tokio::test]
 async fn the_plans_shell_loop_reads_the_port() {
-    let home = tempfile::TempDir::new().unwrap();
     let script = r#"
         mkdir -p ~/.hpc-proxy
         "$HPC_PROXY" --port 0 --verbose 2>/dev/null &
@@ -48,17 +59,7 @@ async fn the_plans_shell_loop_reads_the_port() {
         kill $HPC_PROXY_PID
         wait $HPC_PROXY_PID && echo "$HPC_PROXY_PORT"
     "#;
-    let shell = tokio::process::Command::new("bash")
-        .args(["-c", script])
-        .env("HOME", home.path())
-        .env("HPC_PROXY", env!("CARGO_BIN_EXE_hpc-proxy"))
-        .output();
-    let printed = timeout(DEADLINE, shell).await.expect("it ends").unwrap();
-    let port: u16 = String::from_utf8(printed.stdout)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let port: u16 = in_bash(script).await.trim().parse().unwrap();
     assert_ne!(port, 0);
 }
 
@@ -127,7 +128,6 @@ async fn a_websocket_lives_for_the_grace_period_and_no_longer() {
 
 #[tokio::test]
 async fn a_proxy_under_nohup_outlives_its_terminal() {
-    let home = tempfile::TempDir::new().unwrap();
     let script = r#"
         trap "" HUP
         "$HPC_PROXY" 2>/dev/null & proxy=$!
@@ -135,13 +135,7 @@ async fn a_proxy_under_nohup_outlives_its_terminal() {
         kill -HUP $proxy; sleep 0.3; kill -0 $proxy && echo alive
         kill $proxy; wait $proxy
     "#;
-    let shell = tokio::process::Command::new("bash")
-        .args(["-c", script])
-        .env("HOME", home.path())
-        .env("HPC_PROXY", env!("CARGO_BIN_EXE_hpc-proxy"))
-        .output();
-    let printed = timeout(DEADLINE, shell).await.expect("it ends").unwrap();
-    assert_eq!(String::from_utf8_lossy(&printed.stdout), "alive\n");
+    assert_eq!(in_bash(script).await, "alive\n");
 }
 
 // Behaviour 131.
