@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
 use crate::child::{Child, Lifeline};
-use crate::{eventually, evidence};
+use crate::{eventually, evidence, ports};
 
 /// The first start of a browser on a busy machine.
 const START: Duration = Duration::from_secs(30);
@@ -43,23 +43,26 @@ impl Chromium {
     /// Chromium or chromedriver is missing or does not come up.
     pub async fn start(dir: &Path) -> Result<Chromium> {
         let program = Path::new("chromedriver");
+        // Left to choose, it takes a port on one loopback address that an outgoing connection may
+        // already have on the other.
+        let port = ports::free()?;
         let mut driver = Child::start(
             "chromedriver",
             Lifeline::Guarded,
             dir,
             program,
-            ["--port=0"],
+            [format!("--port={port}")],
             &[],
         )?;
-        let port = loop {
+        loop {
             let line = driver
                 .next_line(START)
                 .await
                 .context("hint: ./dev test installs it")?;
-            if let Some((_, rest)) = line.split_once("started successfully on port ") {
-                break rest.trim_end_matches('.').to_owned();
+            if line.contains("started successfully on port ") {
+                break;
             }
-        };
+        }
         let profile: PathBuf = dir.join("chromium-profile");
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         args.push(format!("--user-data-dir={}", profile.display()));
