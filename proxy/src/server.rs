@@ -59,7 +59,8 @@ pub enum Access {
     Anyone,
 }
 
-/// Serves `listener` until `stop`; `token` is what the proxy proves itself by. Then lets what is under way end within `grace`.
+/// Serves `listener` until `stop`, then lets what is under way end within `grace`. `token` is what
+/// the proxy proves itself by, whatever `access` asks of others.
 pub async fn serve(
     listener: TcpListener,
     identity: Identity,
