@@ -11,9 +11,9 @@ use std::{
 use hpc_proxy::{
     auth::{NoRandom, Token},
     headers,
+    http1::fields::Fields,
     link::{self, BadCode, Redeemed},
 };
-use http::HeaderMap;
 use thiserror::Error;
 
 use crate::names::UserName;
@@ -82,8 +82,8 @@ impl SignedIn {
     }
 
     /// Who sends these fields.
-    pub fn user(&self, headers: &HeaderMap, now: SystemTime) -> Option<UserName> {
-        let secret = std::str::from_utf8(headers::cookie(headers, COOKIE)?).ok()?;
+    pub fn user(&self, fields: &Fields, now: SystemTime) -> Option<UserName> {
+        let secret = std::str::from_utf8(headers::cookie(fields, COOKIE)?).ok()?;
         let browsers = self.browsers();
         let (user, until) = browsers.get(secret)?;
         (now < *until).then(|| user.clone())
@@ -98,7 +98,7 @@ impl SignedIn {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use http::{HeaderValue, header};
+    use hpc_proxy::http1::name::Name;
     use proptest::prelude::*;
 
     use super::*;
@@ -109,9 +109,13 @@ mod tests {
         "alice".parse().unwrap()
     }
 
-    fn with_cookie(value: &str) -> HeaderMap {
-        let cookie = HeaderValue::try_from(format!("a=1; {COOKIE}={value}; b=2")).unwrap();
-        HeaderMap::from_iter([(header::COOKIE, cookie)])
+    fn with_cookie(value: &str) -> Fields {
+        let mut fields = Fields::new();
+        fields.push(
+            Name::Cookie,
+            format!("a=1; {COOKIE}={value}; b=2").as_bytes(),
+        );
+        fields
     }
 
     #[test]

@@ -1,135 +1,157 @@
-//! What travels on between a browser and a session's proxy: pure header surgery. Hop-by-hop fields
-//! are the forwarder's business, prefixes the proxy's.
+//! What travels on between a browser and a session's proxy: pure header surgery. Prefixes are the
+//! proxy's business.
 
-use std::net::IpAddr;
-
-use hpc_proxy::headers::{
-    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, strip_cookie,
-    strip_forwarded,
+use hpc_proxy::{
+    auth::Token,
+    headers::{self, WEBSOCKET},
+    http1::{
+        fields::{Edit, Fields},
+        name::Name,
+    },
+    service::Peer,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header::SET_COOKIE, uri::Authority};
 
-use crate::{auth::COOKIE, origin::API_HEADER};
+use crate::{auth::COOKIE, origin::API_FIELD};
 
 /// Fields with which one dev server would act on the whole origin, which it shares (S13).
-const ORIGIN_WIDE: [HeaderName; 5] = [
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("public-key-pins"),
-    HeaderName::from_static("service-worker-allowed"),
-    HeaderName::from_static("strict-transport-security"),
+const ORIGIN_WIDE: [Name; 6] = [
+    Name::AltSvc,
+    Name::ClearSiteData,
+    Name::PublicKeyPins,
+    Name::ServiceWorkerAllowed,
+    Name::SetLogin,
+    Name::StrictTransportSecurity,
 ];
 
-/// Replaces what the client says about itself by what is known, and keeps our cookie from the
-/// dev server (S12, S16).
-pub fn outbound(
-    headers: &mut HeaderMap,
-    own: &Authority,
-    peer: IpAddr,
-    prefix: Option<&'static str>,
-) {
-    strip_forwarded(headers);
-    strip_cookie(headers, COOKIE);
-    headers.remove(API_HEADER);
-    let text = |text: &str| HeaderValue::try_from(text).expect("an authority or address is plain");
-    headers.insert(X_FORWARDED_HOST, text(own.as_str()));
-    headers.insert(X_FORWARDED_FOR, text(&peer.to_string()));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(prefix) = prefix {
-        headers.insert(X_FORWARDED_PREFIX, HeaderValue::from_static(prefix));
+/// How a request came here.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// What the browser calls this manager.
+    pub own: &'a str,
+    /// Who sent it.
+    pub peer: Peer,
+    /// Where the browser sees what it asks for, unless that is `/port/N`.
+    pub prefix: Option<&'static str>,
+    /// Whether it asks for a WebSocket.
+    pub upgrades: bool,
+}
+
+/// Replaces what the client says about itself by what is known, keeps our cookie from the dev
+/// server (S12, S16), and shows the proxy its token.
+pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
+    headers::strip_request_hop(fields);
+    if way.upgrades {
+        headers::set_upgrade(fields, WEBSOCKET);
     }
+    headers::strip_claims(fields);
+    headers::strip_cookie(fields, COOKIE);
+    let of_api = API_FIELD.as_bytes();
+    fields.retain(|field| !field.spelling.eq_ignore_ascii_case(of_api));
+    fields.push(Name::XForwardedHost, way.own.as_bytes());
+    fields.push(Name::XForwardedFor, way.peer.to_string().as_bytes());
+    fields.push(Name::XForwardedProto, b"http");
+    if let Some(prefix) = way.prefix {
+        fields.push(Name::XForwardedPrefix, prefix.as_bytes());
+    }
+    fields.push(Name::Token, token.reveal().as_bytes());
 }
 
 /// Removes what would reach beyond one dev server: its effects on the whole origin, and cookies
 /// in our name.
-pub fn inbound(headers: &mut HeaderMap) {
-    for name in &ORIGIN_WIDE {
-        headers.remove(name);
-    }
-    let is_ours = |cookie: &HeaderValue| {
-        let name = cookie
-            .as_bytes()
-            .split(|byte| *byte == b'=')
-            .next()
-            .unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(COOKIE.as_bytes())
-    };
-    if headers.get_all(SET_COOKIE).iter().any(is_ours) {
-        let kept: Vec<_> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter(|cookie| !is_ours(cookie))
-            .cloned()
-            .collect();
-        headers.remove(SET_COOKIE);
-        for cookie in kept {
-            headers.append(SET_COOKIE, cookie);
+pub fn inbound(fields: &mut Fields) {
+    fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
+    fields.edit(Name::SetCookie, |cookie| {
+        let name = cookie.split(|byte| *byte == b'=').next();
+        let name = name.unwrap_or_default().trim_ascii();
+        if name.eq_ignore_ascii_case(COOKIE.as_bytes()) {
+            Edit::Drop
+        } else {
+            Edit::Keep
         }
-    }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.push_spelt(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    fn lines(fields: &Fields) -> Vec<String> {
+        let mut written = Vec::new();
+        fields.write(&mut written);
+        let written = String::from_utf8(written).unwrap();
+        written.lines().map(str::to_owned).collect()
+    }
+
+    fn sent(lines_before: &[(&str, &str)], prefix: Option<&'static str>, upgrades: bool) -> String {
+        let token = Token::parse("ab".repeat(32).as_bytes()).unwrap();
+        let way = Way {
+            own: "localhost:8080",
+            peer: Peer::Ip([127, 0, 0, 1].into()),
+            prefix,
+            upgrades,
+        };
+        let mut fields = fields(lines_before);
+        outbound(&mut fields, way, &token);
+        lines(&fields).join("\n").replace(&token.reveal(), "TOKEN")
+    }
+
     // S12 and S16.
     #[test]
     fn a_dev_server_hears_nothing_of_the_client_but_what_is_known() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("cookie", "a=1; hpc_manager=secret; b=2"),
-            ("x-forwarded-for", "6.6.6.6"),
-            ("x-forwarded-prefix", "/evil"),
-            ("x-hpc-proxy-token", "guess"),
+        let before = [
+            ("Host", "localhost:8080"),
+            ("Connection", "X-Once, Cookie"),
+            ("X-Once", "1"),
+            ("Cookie", "a=1; hpc_manager=secret; b=2"),
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("x_forwarded_host", "evil.example"),
+            ("X-Forwarded-Prefix", "/evil"),
+            ("X-Hpc-Proxy-Token", "guess"),
             ("x-hpc-manager", "1"),
-            ("forwarded", "for=6.6.6.6"),
-        ] {
-            headers.append(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            );
-        }
-        let own = Authority::from_static("localhost:8080");
-        outbound(&mut headers, &own, "127.0.0.1".parse().unwrap(), None);
-        let mut fields: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect();
-        fields.sort_unstable();
+            ("Forwarded", "for=6.6.6.6"),
+        ];
         assert_eq!(
-            fields,
-            [
-                ("cookie", "a=1; b=2"),
-                ("x-forwarded-for", "127.0.0.1"),
-                ("x-forwarded-host", "localhost:8080"),
-                ("x-forwarded-proto", "http"),
-            ]
+            sent(&before, None, false),
+            "Host: localhost:8080\n\
+             Cookie: a=1; b=2\n\
+             X-Forwarded-Host: localhost:8080\n\
+             X-Forwarded-For: 127.0.0.1\n\
+             X-Forwarded-Proto: http\n\
+             X-Hpc-Proxy-Token: TOKEN"
         );
+    }
+
+    #[test]
+    fn an_upgrade_and_the_ides_own_place_are_told() {
+        let told = sent(&[("Upgrade", "websocket")], Some("/code"), true);
+        assert!(
+            told.starts_with("Connection: Upgrade\nUpgrade: websocket\n"),
+            "{told}"
+        );
+        assert!(told.contains("\nX-Forwarded-Prefix: /code\n"), "{told}");
+        assert!(!sent(&[("Upgrade", "h2c")], None, false).contains("Upgrade"));
     }
 
     // S12 and S13.
     #[test]
     fn a_dev_server_cannot_act_on_the_whole_origin() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("set-cookie", "hpc_manager=x; Path=/port/5500/"),
+        let mut answered = fields(&[
+            ("Set-Cookie", "hpc_manager=x; Path=/port/5500/"),
             ("set-cookie", "Hpc_Manager =x"),
-            ("set-cookie", "a=hpc_manager"),
-            ("clear-site-data", "\"cookies\""),
+            ("Set-Cookie", "a=hpc_manager"),
+            ("Clear-Site-Data", "\"cookies\""),
             ("service-worker-allowed", "/"),
-            ("x-kept", "1"),
-        ] {
-            headers.append(
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            );
-        }
-        inbound(&mut headers);
-        let left: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect();
-        assert_eq!(left.len(), 2, "{left:?}");
-        assert!(left.contains(&("set-cookie", "a=hpc_manager")) && left.contains(&("x-kept", "1")));
+            ("X-Kept", "1"),
+        ]);
+        inbound(&mut answered);
+        assert_eq!(lines(&answered), ["Set-Cookie: a=hpc_manager", "X-Kept: 1"]);
     }
 }

@@ -78,6 +78,9 @@ pub enum LeaseError {
     /// A record, but not one to believe.
     #[error("the record of hpc-proxy is not believed")]
     Record(#[from] BadLease),
+    /// On a Unix socket of the node alone.
+    #[error("hpc-proxy listens on no port, so that no tunnel leads to it")]
+    NoPort,
     /// The token file holds something else.
     #[error("the token of hpc-proxy cannot be read")]
     Token(#[from] NotAToken),
@@ -118,6 +121,9 @@ fn assemble(
 ) -> Result<Lease, LeaseError> {
     let record = Record::parse(record.as_bytes())?;
     record.check(&job.to_string(), node.as_str())?;
+    if record.port == 0 {
+        return Err(LeaseError::NoPort);
+    }
     let token = Token::parse(token.as_bytes())?;
     Ok(Lease {
         node: node.clone(),
@@ -193,6 +199,11 @@ mod tests {
                 "{bad}"
             );
         }
+        let unix_only = good.replace("40123", r#"0,"socket":"/run/s""#);
+        assert!(matches!(
+            read(&unix_only, &token, "1", "a"),
+            Err(LeaseError::NoPort)
+        ));
         for bad in ["", "{}", &good[..40], "\0\u{1}", &" ".repeat(1 << 17)] {
             assert!(
                 matches!(read(bad, &token, "1", "a"), Err(LeaseError::Record(_))),

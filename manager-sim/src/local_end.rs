@@ -6,36 +6,19 @@
 //! proxy from an impostor, not a direct way to it from one through a relay; a tunnel that ends at a
 //! Unix socket in a private directory, as with several users, leaves no place for one.
 
-use std::{
-    error::Error as StdError,
-    fmt, io,
-    net::Ipv4Addr,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use hpc_proxy::auth::{NoRandom, Nonce, Proof, Token};
-use http::{HeaderValue, Request, StatusCode, Uri, header::HOST};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{
-    client::conn::http1,
-    rt::{Read, ReadBufCursor, Write},
-};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
+use hpc_proxy::{
+    ask::{self, AskError},
+    auth::{NoRandom, Nonce, Proof, Token},
+    http1::{fields::Fields, name::Name},
+    socket::Socket,
 };
 use thiserror::Error;
 use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use tokio_util::either::Either;
-use tower_service::Service;
 
 /// How long a connection with its proof may take. A busy node answers late; a dead one never.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -85,7 +68,7 @@ pub enum DialError {
     },
     /// Nobody answers the question, or with something else than an answer.
     #[error("no proof from the far end of the tunnel")]
-    NoProof(#[source] Box<dyn StdError + Send + Sync>),
+    NoProof(#[source] AskError),
     /// What answers is not the proxy that the lease names.
     #[error("who answers at the far end of the tunnel is not hpc-proxy `{0}`")]
     Impostor(String),
@@ -97,7 +80,7 @@ pub enum DialError {
     NoRandom(#[from] NoRandom),
 }
 
-/// Dials one tunnel, as hyper-util's connector too; whatever URI is asked for.
+/// Dials one tunnel.
 #[derive(Clone, Debug)]
 pub struct LocalEnd(Arc<(Address, Identity)>);
 
@@ -111,14 +94,15 @@ impl LocalEnd {
     ///
     /// # Errors
     /// See [`DialError`].
-    pub async fn connect(&self) -> Result<Proved, DialError> {
+    pub async fn connect(&self) -> Result<Socket, DialError> {
         let (address, identity) = &*self.0;
         let proved = async {
-            let stream = dial(address).await.map_err(|source| DialError::Connect {
+            let mut socket = dial(address).await.map_err(|source| DialError::Connect {
                 address: address.clone(),
                 source,
             })?;
-            prove(stream, identity).await
+            prove(&mut socket, identity).await?;
+            Ok(socket)
         };
         timeout(DIAL_DEADLINE, proved)
             .await
@@ -126,128 +110,40 @@ impl LocalEnd {
     }
 }
 
-impl Service<Uri> for LocalEnd {
-    type Response = Proved;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Proved, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let local_end = self.clone();
-        Box::pin(async move { local_end.connect().await })
-    }
-}
-
-type Stream = Either<TcpStream, UnixStream>;
-
-/// A connection whose far end is who it should be.
-#[derive(Debug)]
-pub struct Proved(TokioIo<Stream>);
-
-async fn dial(address: &Address) -> io::Result<Stream> {
+async fn dial(address: &Address) -> io::Result<Socket> {
     match address {
         Address::Tcp(port) => {
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await?;
             // Small frames of a terminal must not wait for each other.
             stream.set_nodelay(true)?;
-            Ok(Either::Left(stream))
+            Ok(stream.into())
         }
-        Address::Unix(path) => Ok(Either::Right(UnixStream::connect(path).await?)),
+        Address::Unix(path) => Ok(UnixStream::connect(path).await?.into()),
     }
 }
 
-/// Asks for a proof on the connection, and gives it back for its first real request.
-async fn prove(stream: Stream, identity: &Identity) -> Result<Proved, DialError> {
-    let no_proof = |error: hyper::Error| DialError::NoProof(error.into());
+/// Asks for a proof on the connection, which is good for its first real request then.
+async fn prove(socket: &mut Socket, identity: &Identity) -> Result<(), DialError> {
     let nonce = Nonce::random()?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = format!("/_hpc-proxy/proof/{}", nonce.to_hex())
-        .parse()
-        .expect("hexadecimal digits make a path");
-    request
-        .headers_mut()
-        .insert(HOST, HeaderValue::from_static("localhost"));
-
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+    let page = format!("/_hpc-proxy/proof/{}", nonce.to_hex());
+    let mut fields = Fields::new();
+    fields.push(Name::Host, b"localhost");
+    let impostor = || DialError::Impostor(identity.instance.clone());
+    let (status, body) = ask::get(socket, &page, &fields, LONGEST_PROOF_BYTES)
         .await
-        .map_err(no_proof)?;
-    let ask = async move {
-        let response = sender.send_request(request).await.map_err(no_proof)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST_PROOF_BYTES)
-            .collect()
-            .await
-            .map_err(DialError::NoProof)?;
-        // Kept until here: without it the connection would be closed.
-        drop(sender);
-        Ok((status, body.to_bytes()))
-    };
-    let whole = async { connection.without_shutdown().await.map_err(no_proof) };
-    let ((status, body), parts) = tokio::try_join!(ask, whole)?;
-
+        .map_err(|error| match error {
+            AskError::Surplus => impostor(),
+            error => DialError::NoProof(error),
+        })?;
     let proof = serde_json::from_slice::<Proof>(&body)
         .ok()
-        .filter(|_| status == StatusCode::OK);
+        .filter(|_| status == 200);
     let holds = proof.is_some_and(|proof| {
         identity
             .token
             .verify(&proof, &nonce, &identity.instance, identity.port)
     });
-    // More bytes than the answer are nothing that we asked for.
-    if holds && parts.read_buf.is_empty() {
-        Ok(Proved(parts.io))
-    } else {
-        Err(DialError::Impostor(identity.instance.clone()))
-    }
-}
-
-impl Connection for Proved {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Proved {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Proved {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, parts)
-    }
+    if holds { Ok(()) } else { Err(impostor()) }
 }
 
 #[cfg(test)]
@@ -308,13 +204,9 @@ mod tests {
         tokio::join!(dial, peer)
     }
 
-    async fn say_hello(proved: Proved) -> Result<(), DialError> {
-        proved
-            .0
-            .into_inner()
-            .write_all(b"GET /hello HTTP/1.1\r\n\r\n")
-            .await
-            .unwrap();
+    async fn say_hello(mut proved: Socket) -> Result<(), DialError> {
+        let hello = b"GET /hello HTTP/1.1\r\n\r\n";
+        proved.write_all(hello).await.unwrap();
         Ok(())
     }
 

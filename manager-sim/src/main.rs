@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use hpc_proxy::accept;
+
+use hpc_proxy::{
+    accept::{self, Listener},
+    metrics::Metrics,
+    process,
+};
 use manager_sim::{
     auth::{self, SignedIn},
     config::{Cli, Config, Serve},
@@ -98,17 +103,28 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     announce(&url, &users, &state)?;
 
     let stop = CancellationToken::new();
-    let router = Arc::new(Router {
+    let router = Router {
         sessions: Arc::clone(&sessions),
         signed_in: SignedIn::new(state.key().clone()),
         hosts: config.hosts,
-    });
-    let answer = move |request, peer| {
-        let router = Arc::clone(&router);
-        async move { router.respond(request, peer).await }
     };
+    let descriptors = process::raise_descriptors();
+    let terms = accept::Terms {
+        max_connections: process::connections_for(descriptors),
+        grace: GRACE,
+    };
+    let (listeners, served) = (vec![Listener::from(listener)], stop.clone());
     // Pipes end with the tunnels that they go through.
-    let serving = tokio::spawn(accept::serve(listener, answer, stop.clone(), GRACE));
+    let serving = tokio::spawn(async move {
+        accept::serve(
+            listeners,
+            router,
+            Arc::new(Metrics::default()),
+            &terms,
+            served,
+        )
+        .await;
+    });
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

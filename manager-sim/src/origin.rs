@@ -3,144 +3,129 @@
 
 use std::net::IpAddr;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{HOST, ORIGIN, REFERER},
-    uri::Authority,
+use hpc_proxy::http1::{
+    fields::Fields,
+    name::Name,
+    target::{host_name, is_host},
 };
+use http::Uri;
 
 use crate::names::HostName;
 
 /// A custom field: a foreign page cannot send it without asking first, and we never agree.
-pub const API_HEADER: HeaderName = HeaderName::from_static("x-hpc-manager");
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub const API_FIELD: &str = "X-Hpc-Manager";
+const SEC_FETCH_SITE: &str = "Sec-Fetch-Site";
 
-/// The authority that a request is for, if it is one of ours: this machine by a name that no
-/// foreign DNS server can give away (S15), or a configured name.
-pub fn own_authority(uri: &Uri, headers: &HeaderMap, hosts: &[HostName]) -> Option<Authority> {
-    let mut fields = headers.get_all(HOST).iter();
-    let authority = match (uri.authority(), fields.next(), fields.next()) {
-        // RFC 9112 section 3.2.2: the target wins over the field.
-        (Some(authority), _, None) => authority.clone(),
-        (None, Some(host), None) => Authority::try_from(host.as_bytes()).ok()?,
-        _ => return None,
-    };
-    let host = authority.host();
-    let own = host.eq_ignore_ascii_case("localhost")
-        || host
-            .trim_matches(['[', ']'])
-            .parse()
-            .is_ok_and(|ip: IpAddr| ip.is_loopback())
+/// The `Host` that a request is for, if it is one of ours: this machine by a name that no foreign
+/// DNS server can give away (S15), or a configured name.
+pub fn own_authority<'a>(fields: &'a Fields, hosts: &[HostName]) -> Option<&'a str> {
+    let authority = fields.only(Name::Host).filter(|host| is_host(host))?;
+    let name = std::str::from_utf8(host_name(authority)).ok()?;
+    let own = name.eq_ignore_ascii_case("localhost")
+        || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         || hosts
             .iter()
-            .any(|own| own.as_str().eq_ignore_ascii_case(host));
-    // No user information, and a port that is a number.
-    let rest = authority.as_str().strip_prefix(host)?;
-    (own && (rest.is_empty() || authority.port_u16().is_some())).then_some(authority)
+            .any(|own| own.as_str().eq_ignore_ascii_case(name));
+    let authority = std::str::from_utf8(authority).ok()?;
+    let port = authority
+        .rsplit_once(':')
+        .map(|(_, port)| port)
+        .filter(|rest| !rest.ends_with(']'));
+    (own && port.is_none_or(|port| port.parse::<u16>().is_ok())).then_some(authority)
 }
 
 /// Whether a page of another origin makes this request, as far as the browser says. A client
 /// that is no browser says nothing, and holds a cookie that no page could have got for it.
-pub fn is_foreign(headers: &HeaderMap, own: &Authority) -> bool {
-    headers
-        .get_all(ORIGIN)
-        .iter()
+pub fn is_foreign(fields: &Fields, own: &str) -> bool {
+    fields
+        .all(Name::Origin)
         .any(|origin| !names_origin(origin, own))
 }
 
 /// Whether a call that changes something comes from a page of ours, not from a foreign one, and
 /// not from a dev server's either, whose path gives it away unless it takes care.
-pub fn may_call_api(headers: &HeaderMap, own: &Authority) -> bool {
-    let from_dev_server = |referer: &HeaderValue| {
-        let path = referer
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<Uri>().ok());
-        path.is_none_or(|uri| {
+pub fn may_call_api(fields: &Fields, own: &str) -> bool {
+    let from_dev_server = |referer: &[u8]| {
+        Uri::try_from(referer).map_or(true, |uri| {
             ["/port", "/code"]
                 .iter()
                 .any(|root| uri.path().starts_with(root))
         })
     };
-    headers.get(API_HEADER).is_some_and(|value| value == "1")
-        && !is_foreign(headers, own)
-        && headers
-            .get_all(SEC_FETCH_SITE)
-            .iter()
-            .all(|site| site == "same-origin" || site == "none")
-        && !headers.get_all(REFERER).iter().any(from_dev_server)
+    fields.spelt(API_FIELD).next() == Some(&b"1"[..])
+        && !is_foreign(fields, own)
+        && fields
+            .spelt(SEC_FETCH_SITE)
+            .all(|site| [&b"same-origin"[..], b"none"].contains(&site))
+        && !fields.all(Name::Referer).any(from_dev_server)
 }
 
 /// `null`, the origin of a sandboxed page, names nobody.
-fn names_origin(origin: &HeaderValue, own: &Authority) -> bool {
-    let Some((scheme, authority)) = origin.to_str().ok().and_then(|text| text.split_once("://"))
-    else {
-        return false;
-    };
-    ["http", "https"].contains(&scheme) && authority.eq_ignore_ascii_case(own.as_str())
+fn names_origin(origin: &[u8], own: &str) -> bool {
+    let authority = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(fields: &[(&str, &str)]) -> HeaderMap {
-        let field = |(name, value): &(&str, &str)| {
-            (
-                HeaderName::try_from(*name).unwrap(),
-                HeaderValue::try_from(*value).unwrap(),
-            )
-        };
-        fields.iter().map(field).collect()
-    }
+    const OWN: &str = "127.0.0.1:8080";
 
-    fn own() -> Authority {
-        Authority::from_static("127.0.0.1:8080")
+    fn map(lines: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.push_spelt(name.as_bytes(), value.as_bytes());
+        }
+        fields
     }
 
     // S15.
     #[test]
     fn only_names_of_this_machine_are_ours() {
         let hosts = ["apps.example.org".parse().unwrap()];
-        let is_own = |uri: &'static str, fields: &[(&str, &str)]| {
-            own_authority(&Uri::from_static(uri), &map(fields), &hosts).is_some()
-        };
+        let own = |lines: &[(&str, &str)]| own_authority(&map(lines), &hosts).map(str::to_owned);
         for host in [
+            "localhost",
             "localhost:1",
             "LOCALHOST",
             "127.0.0.1:8080",
+            "[::1]",
             "[::1]:1",
             "apps.example.org",
         ] {
-            assert!(is_own("/", &[("host", host)]), "{host}");
+            assert_eq!(own(&[("host", host)]).as_deref(), Some(host));
         }
         for host in [
             "evil.org",
             "127.0.0.1.evil.org",
             "10.0.0.1",
             "0.0.0.0",
+            "[::]",
+            "[::1]x:1",
+            "::1",
             "a@localhost",
             "",
+            "localhost:",
             "localhost:x",
+            "localhost:65536",
+            "localhost, evil.org",
         ] {
-            assert!(!is_own("/", &[("host", host)]), "{host}");
+            assert_eq!(own(&[("host", host)]), None, "{host}");
         }
-        assert!(!is_own("/", &[]));
-        assert!(!is_own(
-            "/",
-            &[("host", "localhost"), ("host", "localhost")]
-        ));
-        assert!(is_own("http://localhost/", &[("host", "evil.org")]));
-        assert!(!is_own("http://evil.org/", &[("host", "localhost")]));
+        assert_eq!(own(&[]), None);
+        assert_eq!(own(&[("host", "localhost"), ("host", "localhost")]), None);
     }
 
     // S14.
     #[test]
     fn an_origin_must_be_exactly_ours() {
-        assert!(!is_foreign(&map(&[]), &own()));
+        assert!(!is_foreign(&map(&[]), OWN));
         assert!(!is_foreign(
             &map(&[("origin", "http://127.0.0.1:8080")]),
-            &own()
+            OWN
         ));
         for origin in [
             "null",
@@ -150,20 +135,20 @@ mod tests {
             "",
             "x://127.0.0.1:8080",
         ] {
-            assert!(is_foreign(&map(&[("origin", origin)]), &own()), "{origin}");
+            assert!(is_foreign(&map(&[("origin", origin)]), OWN), "{origin}");
         }
         let two = [
             ("origin", "http://127.0.0.1:8080"),
             ("origin", "http://evil.org"),
         ];
-        assert!(is_foreign(&map(&two), &own()));
+        assert!(is_foreign(&map(&two), OWN));
     }
 
     // S11.
     #[test]
     fn a_call_needs_the_field_and_a_page_of_ours() {
         let calls = |fields: &[(&str, &str)]| {
-            may_call_api(&map(&[&[("x-hpc-manager", "1")], fields].concat()), &own())
+            may_call_api(&map(&[&[("x-hpc-manager", "1")], fields].concat()), OWN)
         };
         assert!(calls(&[]));
         assert!(calls(&[
@@ -171,8 +156,8 @@ mod tests {
             ("sec-fetch-site", "same-origin"),
             ("referer", "http://127.0.0.1:8080/"),
         ]));
-        assert!(!may_call_api(&map(&[]), &own()));
-        assert!(!may_call_api(&map(&[("x-hpc-manager", "0")]), &own()));
+        assert!(!may_call_api(&map(&[]), OWN));
+        assert!(!may_call_api(&map(&[("x-hpc-manager", "0")]), OWN));
         for field in [
             ("origin", "null"),
             ("sec-fetch-site", "same-site"),

@@ -1,8 +1,8 @@
 //! What keeps the manager from answering a request: one exhaustive match to a status, a sentence
 //! and the next step.
 
-use hpc_proxy::{answer::Answer, forward::ForwardError, route::RouteError};
-use http::{HeaderValue, StatusCode};
+use hpc_proxy::{answer::Answer, route::RouteError, service::Fault};
+use http::{HeaderValue, StatusCode, header::ALLOW};
 use thiserror::Error;
 
 use crate::{auth::SignInError, local_end::DialError, session::PhaseName};
@@ -51,9 +51,9 @@ pub enum Problem {
     /// The path makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// The exchange with the session's proxy failed.
+    /// The request cannot be passed on, or has no answer.
     #[error(transparent)]
-    Forward(#[from] ForwardError),
+    Fault(#[from] Fault<DialError>),
 }
 
 impl Problem {
@@ -64,7 +64,7 @@ impl Problem {
             code,
             message: message.to_owned(),
             hint: hint.to_owned(),
-            allow: None,
+            extra: None,
         };
         match self {
             Self::ForeignHost => with(
@@ -98,7 +98,7 @@ impl Problem {
                 "Your session is at /, the IDE at /code/, dev servers at /port/N/.",
             ),
             Self::Method { allowed } => Answer {
-                allow: Some(HeaderValue::from_static(allowed)),
+                extra: Some((ALLOW, HeaderValue::from_static(allowed))),
                 ..with(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "method-not-allowed",
@@ -133,35 +133,51 @@ impl Problem {
                     .unwrap_or("This page loads again by itself."),
             ),
             Self::Route(error) => hpc_proxy::answer::Problem::Route(error.clone()).answer(&[]),
-            Self::Forward(error) => forward_answer(error),
+            Self::Fault(fault) => fault_answer(fault),
         }
     }
 }
 
-fn forward_answer(error: &ForwardError) -> Answer {
-    let impostor = matches!(error.connector_error(), Some(DialError::Impostor(_)));
-    let (status, code, message) = match error {
-        ForwardError::Connect(_) if impostor => (
+fn fault_answer(fault: &Fault<DialError>) -> Answer {
+    // What the client did wrong is the same to both hops.
+    let of_client = |fault| hpc_proxy::answer::Problem::Fault(fault).answer(&[]);
+    let (status, code, message) = match fault {
+        Fault::Head(bad) => return of_client(Fault::Head(*bad)),
+        Fault::Framing(bad) => return of_client(Fault::Framing(*bad)),
+        Fault::Body(bad) => return of_client(Fault::Body(*bad)),
+        Fault::Expectation => return of_client(Fault::Expectation),
+        Fault::SlowRequest => return of_client(Fault::SlowRequest),
+        Fault::Dial(DialError::Impostor(_)) => (
             StatusCode::BAD_GATEWAY,
             "impostor",
             "Your session's proxy is gone, and something else answers in its place.",
         ),
-        ForwardError::Connect(_) => (
+        Fault::Dial(
+            DialError::Connect { .. }
+            | DialError::NoProof(_)
+            | DialError::Slow
+            | DialError::NoRandom(_),
+        ) => (
             StatusCode::BAD_GATEWAY,
             "tunnel-lost",
             "Your session's proxy cannot be reached.",
         ),
-        ForwardError::Died(_) => (
+        Fault::Died(_) => (
             StatusCode::BAD_GATEWAY,
             "tunnel-lost",
             "Your session's proxy closed the connection without an answer.",
         ),
-        ForwardError::Slow => (
+        Fault::BadAnswer(_) => (
+            StatusCode::BAD_GATEWAY,
+            "bad-answer",
+            "The answer of your session's proxy is not well-formed.",
+        ),
+        Fault::Slow => (
             StatusCode::GATEWAY_TIMEOUT,
             "upstream-slow",
             "There was no answer in time.",
         ),
-        ForwardError::UnaskedUpgrade => (
+        Fault::UnaskedUpgrade => (
             StatusCode::BAD_GATEWAY,
             "unasked-upgrade",
             "The answer switches to a protocol that nobody asked for.",
@@ -173,7 +189,7 @@ fn forward_answer(error: &ForwardError) -> Answer {
         code,
         message: message.to_owned(),
         hint,
-        allow: None,
+        extra: None,
     }
 }
 

@@ -1,35 +1,35 @@
 //! Who asks for what: whose session it is, and whether it may be asked for from there. Requests
 //! for `/port/N/*` and `/code/*` go to that user's proxy, byte for byte.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use hpc_proxy::{
-    accept::Body,
     answer::{Reader, json},
-    headers::asks_for_websocket,
+    headers::{self, WEBSOCKET},
+    http1::{fields::Fields, framing::Framing, head::RequestHead, name::Name},
     ports::Listening,
     route::{self, RouteError},
+    service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong, shown},
+    socket::Socket,
 };
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE},
-    uri::{Authority, PathAndQuery},
+    HeaderValue, Response, StatusCode,
+    header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
-use http_body_util::{BodyExt, Either, Full, Limited};
-use hyper::body::Incoming;
 use serde::Deserialize;
 
 use crate::{
     auth::{COOKIE, SignedIn},
-    hop,
+    hop::{self, Way},
     job::script::IdeKind,
+    local_end::DialError,
     names::{HostName, NodeName, UserName},
     origin,
     problem::Problem,
     sessions::Sessions,
     state::State,
-    upstream::Upstream,
+    upstream::{ListError, Upstream},
     web,
 };
 
@@ -53,125 +53,166 @@ pub struct Router {
     pub hosts: Vec<HostName>,
 }
 
-impl Router {
-    /// Answers one request, whatever it is.
-    pub async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let reader = Reader::of(request.headers());
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        match self.route(request, peer).await {
-            Ok(response) => {
-                tracing::debug!(%peer, %method, path, status = response.status().as_u16(), "answered");
-                response
-            }
-            Err(problem) => {
-                let answer = problem.answer();
-                let error = &problem as &dyn std::error::Error;
-                tracing::debug!(%peer, %method, path, status = answer.status.as_u16(), error, "refused");
-                let waits = matches!(problem, Problem::NotReady { .. });
-                let mut response = answer.into_response(reader);
-                response.headers_mut().remove(WWW_AUTHENTICATE);
-                if waits {
-                    response.headers_mut().insert(RETRY_AFTER, RELOAD_SECONDS);
-                    response.headers_mut().insert(REFRESH, RELOAD_SECONDS);
+impl Service for Router {
+    type Target = Upstream;
+    type View = ();
+    type DialError = DialError;
+    /// A session for a user.
+    type Call = UserName;
+
+    async fn decide(
+        &self,
+        head: &mut RequestHead,
+        framing: Framing,
+        peer: Peer,
+        known: &mut bool,
+    ) -> Decision<Self> {
+        match self.route(head, framing, peer, known).await {
+            Ok(decision) => {
+                if let Decision::Answer(page) = &decision {
+                    tell(head, peer, page);
                 }
-                response.map(Either::Right)
+                decision
             }
+            Err(problem) => Decision::Answer(refuse(&problem, head, peer)),
         }
     }
 
+    async fn called(
+        &self,
+        user: UserName,
+        body: Result<Bytes, TooLong>,
+        head: &RequestHead,
+        peer: Peer,
+    ) -> Page {
+        let body = body.map_err(|error| Problem::BadCall(error.into()));
+        match body.and_then(|body| wanted_node(&body)) {
+            Ok(node) => {
+                self.sessions.launch(&user, node);
+                let page = self.accepted(&user);
+                tell(head, peer, &page);
+                page
+            }
+            Err(problem) => refuse(&problem, head, peer),
+        }
+    }
+
+    async fn dial(&self, upstream: &Upstream) -> Result<(Upstream, Socket), DialError> {
+        Ok((upstream.clone(), upstream.connect().await?))
+    }
+
+    fn edit(&self, (): &(), fields: &mut Fields) {
+        hop::inbound(fields);
+    }
+
+    async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
+        refuse(&fault.into(), head, peer)
+    }
+
+    fn answered(&self, head: &RequestHead, peer: Peer, upstream: &Upstream, status: u16) {
+        let (method, path) = shown(head);
+        tracing::debug!(%peer, method, path, %upstream, status, "answered");
+    }
+}
+
+impl Router {
     /// Where the request comes from is asked before who makes it, and that before anything else.
     async fn route(
         &self,
-        request: Request<Incoming>,
-        peer: IpAddr,
-    ) -> Result<Response<Body>, Problem> {
-        let own = origin::own_authority(request.uri(), request.headers(), &self.hosts)
-            .ok_or(Problem::ForeignHost)?;
-        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-        let upgrades = asks_for_websocket(&request);
-        if (upgrades || !reads) && origin::is_foreign(request.headers(), &own) {
+        head: &mut RequestHead,
+        framing: Framing,
+        peer: Peer,
+        known: &mut bool,
+    ) -> Result<Decision<Self>, Problem> {
+        let own = origin::own_authority(&head.fields, &self.hosts)
+            .ok_or(Problem::ForeignHost)?
+            .to_owned();
+        let reads = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&head.method());
+        let upgrades = headers::asked_upgrade(head, framing, &[WEBSOCKET]).is_some();
+        if (upgrades || !reads) && origin::is_foreign(&head.fields, &own) {
             return Err(Problem::ForeignPage);
         }
-        let path = request.uri().path();
+        let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if let Some(asset) = web::asset(path) {
-            return Ok(web::response(asset).map(Either::Right));
+            return Ok(answer(web::response(asset)));
         }
         if path == "/login" {
-            return self
-                .sign_in(&request)
-                .map(|response| response.map(Either::Right));
+            return self.sign_in(head.method(), query).map(answer);
         }
         let user = self
             .signed_in
-            .user(request.headers(), SystemTime::now())
+            .user(&head.fields, SystemTime::now())
             .filter(|user| self.sessions.knows(user))
             .ok_or(Problem::NotSignedIn)?;
+        *known = true;
         if is_below(path, "/port") || is_below(path, CODE) {
-            return self.forward(request, &user, &own, peer).await;
+            let way = Way {
+                own: &own,
+                peer,
+                prefix: is_below(path, CODE).then_some(CODE),
+                upgrades,
+            };
+            return self.forward(head, &user, way);
         }
-        self.own_page(request, &user, &own)
-            .await
-            .map(|response| response.map(Either::Right))
+        self.own_page(head, path, user, &own).await
     }
 
     async fn own_page(
         &self,
-        request: Request<Incoming>,
-        user: &UserName,
-        own: &Authority,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
-        let reads = [Method::GET, Method::HEAD].contains(request.method());
-        match request.uri().path() {
+        head: &RequestHead,
+        path: &str,
+        user: UserName,
+        own: &str,
+    ) -> Result<Decision<Self>, Problem> {
+        let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
+        let read_only = Problem::Method {
+            allowed: "GET, HEAD",
+        };
+        match path {
             "/" if reads => {
-                let servers = self.servers(user).await.unwrap_or_default();
-                Ok(web::response(web::page(
-                    user,
-                    &self.state(user),
-                    servers.as_deref(),
-                )))
+                let servers = self.servers(&user).await.unwrap_or_default();
+                let page = web::page(&user, &self.state(&user), servers.as_deref());
+                Ok(answer(web::response(page)))
             }
-            "/" => Err(Problem::Method {
-                allowed: "GET, HEAD",
-            }),
-            "/api/v1/session" if reads => Ok(state_response(StatusCode::OK, &self.state(user))),
+            "/api/v1/session" if reads => {
+                Ok(answer(state_response(StatusCode::OK, &self.state(&user))))
+            }
             "/api/v1/session" => {
-                if !origin::may_call_api(request.headers(), own) {
+                if !origin::may_call_api(&head.fields, own) {
                     return Err(Problem::ForeignPage);
                 }
-                self.change_session(request, user).await
+                self.change_session(head.method(), user)
             }
             "/api/v1/ports" if reads => {
-                let servers = self.servers(user).await?.unwrap_or_default();
-                Ok(json(&serde_json::json!({ "ports": servers })))
+                let servers = self.servers(&user).await?.unwrap_or_default();
+                Ok(answer(json(&serde_json::json!({ "ports": servers }))))
             }
-            "/api/v1/ports" => Err(Problem::Method {
-                allowed: "GET, HEAD",
-            }),
+            "/" | "/api/v1/ports" => Err(read_only),
+            // Neither the server as a whole (RFC 9110 section 9.3.7) nor another host.
+            _ if !path.starts_with('/') => Err(read_only),
             _ => Err(Problem::NoSuchPage),
         }
     }
 
-    async fn change_session(
-        &self,
-        request: Request<Incoming>,
-        user: &UserName,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
-        match *request.method() {
-            Method::POST => {
-                let node = wanted_node(request.into_body()).await?;
-                self.sessions.launch(user, node);
+    fn change_session(&self, method: &[u8], user: UserName) -> Result<Decision<Self>, Problem> {
+        match method {
+            b"POST" => Ok(Decision::Read {
+                most_bytes: LONGEST_CALL_BYTES,
+                call: user,
+            }),
+            b"DELETE" => {
+                self.sessions.cancel(&user).ok_or(Problem::NoSession)?;
+                Ok(Decision::Answer(self.accepted(&user)))
             }
-            Method::DELETE => {
-                self.sessions.cancel(user).ok_or(Problem::NoSession)?;
-            }
-            _ => {
-                return Err(Problem::Method {
-                    allowed: "GET, HEAD, POST, DELETE",
-                });
-            }
+            _ => Err(Problem::Method {
+                allowed: "GET, HEAD, POST, DELETE",
+            }),
         }
-        Ok(state_response(StatusCode::ACCEPTED, &self.state(user)))
+    }
+
+    fn accepted(&self, user: &UserName) -> Page {
+        state_response(StatusCode::ACCEPTED, &self.state(user)).map(PageBody::Whole)
     }
 
     fn state(&self, user: &UserName) -> State {
@@ -185,7 +226,7 @@ impl Router {
         };
         match upstream.servers().await {
             Ok(servers) => Ok(Some(servers)),
-            Err(crate::upstream::AskError::Forward(error)) => Err(error.into()),
+            Err(ListError::Dial(error)) => Err(Fault::Dial(error).into()),
             Err(error) => {
                 tracing::warn!(%user, error = &error as &dyn std::error::Error, "no list of servers");
                 Ok(None)
@@ -193,7 +234,7 @@ impl Router {
         }
     }
 
-    fn upstream(&self, user: &UserName) -> Result<Arc<Upstream>, Problem> {
+    fn upstream(&self, user: &UserName) -> Result<Upstream, Problem> {
         let view = self
             .sessions
             .view(user)
@@ -209,11 +250,10 @@ impl Router {
         })
     }
 
-    fn sign_in(&self, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, Problem> {
-        if request.method() != Method::GET {
+    fn sign_in(&self, method: &[u8], query: &str) -> Result<Response<Bytes>, Problem> {
+        if method != b"GET" {
             return Err(Problem::Method { allowed: "GET" });
         }
-        let query = request.uri().query().unwrap_or_default();
         let code = query.split('&').find_map(|pair| pair.strip_prefix("code="));
         let (user, secret) = self
             .signed_in
@@ -227,41 +267,57 @@ impl Router {
         Ok(response)
     }
 
-    async fn forward(
+    fn forward(
         &self,
-        mut request: Request<Incoming>,
+        head: &mut RequestHead,
         user: &UserName,
-        own: &Authority,
-        peer: IpAddr,
-    ) -> Result<Response<Body>, Problem> {
-        let target = request
-            .uri()
-            .path_and_query()
-            .map_or("/", PathAndQuery::as_str)
-            .to_owned();
+        way: Way<'_>,
+    ) -> Result<Decision<Self>, Problem> {
+        let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
         if target == CODE || target.starts_with("/code?") {
             let slashed = target.replacen(CODE, "/code/", 1);
-            return Ok(redirect(StatusCode::PERMANENT_REDIRECT, &slashed)?.map(Either::Right));
+            return redirect(StatusCode::PERMANENT_REDIRECT, &slashed).map(answer);
         }
-        if matches!(target.as_str(), "/port" | "/port/") {
-            return Ok(redirect(StatusCode::SEE_OTHER, "/")?.map(Either::Right));
+        if matches!(target, "/port" | "/port/") {
+            return redirect(StatusCode::SEE_OTHER, "/").map(answer);
         }
         let upstream = self.upstream(user)?;
-        let (target, prefix) = match target.strip_prefix(CODE) {
-            Some(rest) => (
-                format!("/port/{}{rest}", upstream.lease().ide_port),
-                Some(CODE),
-            ),
-            None => (target, None),
+        let target = match target.strip_prefix(CODE) {
+            Some(rest) => format!("/port/{}{rest}", upstream.lease().ide_port),
+            None => target.to_owned(),
         };
         // Only to refuse early: the proxy reads it again.
         route::parse(target.as_bytes())?;
-        let target = PathAndQuery::try_from(target).map_err(|_| RouteError::Malformed)?;
-        hop::outbound(request.headers_mut(), own, peer, prefix);
-        let mut response = upstream.forward(request, target).await?;
-        hop::inbound(response.headers_mut());
-        Ok(response.map(Either::Left))
+        hop::outbound(&mut head.fields, way, &upstream.lease().proxy.token);
+        head.set_target(target.as_bytes());
+        Ok(Decision::Forward(Forward {
+            target: upstream,
+            view: (),
+            upgrade: way.upgrades.then(|| WEBSOCKET.to_owned()),
+        }))
     }
+}
+
+fn answer(response: Response<Bytes>) -> Decision<Router> {
+    Decision::Answer(response.map(PageBody::Whole))
+}
+
+fn tell(head: &RequestHead, peer: Peer, page: &Page) {
+    let (method, path) = shown(head);
+    tracing::debug!(%peer, method, path, status = page.status().as_u16(), "answered");
+}
+
+fn refuse(problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
+    let answer = problem.answer();
+    let (method, path) = shown(head);
+    let (status, error) = (answer.status.as_u16(), problem as &dyn std::error::Error);
+    tracing::debug!(%peer, method, path, status, error, "refused");
+    let mut response = answer.into_response(Reader::of(head.fields.all(Name::Accept)));
+    if matches!(problem, Problem::NotReady { .. }) {
+        response.headers_mut().insert(RETRY_AFTER, RELOAD_SECONDS);
+        response.headers_mut().insert(REFRESH, RELOAD_SECONDS);
+    }
+    response.map(PageBody::Whole)
 }
 
 /// Whether `path` is `root` or below it.
@@ -271,34 +327,29 @@ fn is_below(path: &str, root: &str) -> bool {
 }
 
 /// The node that a call asks for: an empty body asks for none.
-async fn wanted_node(body: Incoming) -> Result<Option<NodeName>, Problem> {
+fn wanted_node(body: &[u8]) -> Result<Option<NodeName>, Problem> {
     #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Call {
         node: Option<String>,
     }
-    let body = Limited::new(body, LONGEST_CALL_BYTES)
-        .collect()
-        .await
-        .map_err(Problem::BadCall)?;
-    let body = body.to_bytes();
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
     let call: Call =
-        serde_json::from_slice(&body).map_err(|error| Problem::BadCall(error.into()))?;
+        serde_json::from_slice(body).map_err(|error| Problem::BadCall(error.into()))?;
     let node = call.node.map(|node| node.parse()).transpose();
     node.map_err(|error: crate::names::NotAName| Problem::BadCall(error.into()))
 }
 
-fn state_response(status: StatusCode, state: &State) -> Response<Full<Bytes>> {
+fn state_response(status: StatusCode, state: &State) -> Response<Bytes> {
     let mut response = json(&serde_json::to_value(state).expect("strings and numbers"));
     *response.status_mut() = status;
     response
 }
 
-fn redirect(status: StatusCode, to: &str) -> Result<Response<Full<Bytes>>, Problem> {
-    let mut response = Response::new(Full::default());
+fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let to = HeaderValue::try_from(to).map_err(|_| RouteError::Malformed)?;
     response.headers_mut().insert(LOCATION, to);
@@ -306,12 +357,4 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Full<Bytes>>, Probl
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_root_is_a_whole_segment() {
-        assert!(is_below("/port", "/port") && is_below("/port/5500/x", "/port"));
-        assert!(!is_below("/portal", "/port") && !is_below("/", "/port"));
-    }
-}
+mod tests;

@@ -182,3 +182,12 @@ impl Account {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+impl Sessions {
+    /// Gives `user` a session that stands as `view` says.
+    pub(crate) fn put(&self, user: &UserName, view: watch::Receiver<View>) {
+        let cancel = CancellationToken::new();
+        *self.accounts[user].current() = Some(Session { view, cancel });
+    }
+}

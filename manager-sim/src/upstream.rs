@@ -1,146 +1,131 @@
-//! The proxy of one connected session, as the manager uses it: requests go to it over proved
-//! connections, and carry its token.
+//! The way to the proxy of one connected session: over proved connections, and with its token.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::Bytes;
 use hpc_proxy::{
-    auth::TOKEN_HEADER,
-    forward::{ForwardError, Forwarder},
+    ask::{self, AskError},
+    http1::{fields::Fields, name::Name},
     ports::Listening,
     route::TargetPort,
-    upgrade::Pipes,
+    socket::Socket,
 };
-use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
-    header::HOST,
-    uri::{Authority, PathAndQuery, Scheme},
-};
-use http_body::Body;
-use http_body_util::{BodyExt, Empty, Limited, combinators::UnsyncBoxBody};
-use hyper::body::Incoming;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-use crate::{lease::Lease, local_end::LocalEnd};
+use crate::{
+    lease::Lease,
+    local_end::{DialError, LocalEnd},
+};
 
 /// The proxy's own pages answer at once, or something is wrong.
 const OWN_PAGE_DEADLINE: Duration = Duration::from_secs(10);
 /// A list of some hundred servers.
 const LONGEST_LIST_BYTES: usize = 256 * 1024;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// The proxy cannot be asked for its list of servers.
+/// The proxy does not give its list of servers.
 #[derive(Debug, Error)]
-pub enum AskError {
-    /// No answer.
+pub enum ListError {
+    /// There is no way to it.
     #[error("hpc-proxy cannot be asked")]
-    Forward(#[from] ForwardError),
+    Dial(#[from] DialError),
+    /// No answer.
+    #[error("hpc-proxy does not answer")]
+    Ask(#[from] AskError),
     /// Not the answer.
     #[error("hpc-proxy answered with status {0}")]
-    Status(StatusCode),
-    /// A broken answer.
+    Status(u16),
+    /// Something else than a list.
     #[error("hpc-proxy's answer cannot be read")]
-    Body(#[source] BoxError),
+    Body(#[from] serde_json::Error),
     /// Too late.
     #[error("hpc-proxy did not answer within {} s", OWN_PAGE_DEADLINE.as_secs())]
     Slow,
 }
 
-/// The way to the proxy of one session.
+/// The way to the proxy of one session, as long as one tunnel to it lasts. Whatever the names
+/// and numbers, another tunnel is another way: no connection of the one serves the other (S17).
+#[derive(Clone, Debug)]
+pub struct Upstream(Arc<Way>);
+
 #[derive(Debug)]
-pub struct Upstream {
-    forwarder: Forwarder<LocalEnd, RequestBody>,
+struct Way {
+    local_end: LocalEnd,
     lease: Arc<Lease>,
+}
+
+impl PartialEq for Upstream {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Upstream {}
+
+impl Hash for Upstream {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lease { node, proxy, .. } = self.lease();
+        write!(f, "{node}:{}", proxy.port)
+    }
 }
 
 impl Upstream {
     /// Over the tunnel that begins at `local_end`.
     pub fn new(local_end: LocalEnd, lease: Arc<Lease>) -> Self {
-        Self {
-            forwarder: Forwarder::new(local_end, Pipes::default()),
-            lease,
-        }
+        Self(Arc::new(Way { local_end, lease }))
     }
 
     /// Where the session's proxy and IDE are.
     pub fn lease(&self) -> &Lease {
-        &self.lease
+        &self.0.lease
     }
 
-    /// Forwards `request` to `target` of the proxy, with its token. Which of the client's fields
-    /// may travel is decided before.
+    /// A new connection, on which the proxy has proved itself.
     ///
     /// # Errors
-    /// See [`ForwardError`].
-    pub async fn forward<B>(
-        &self,
-        mut request: Request<B>,
-        target: PathAndQuery,
-    ) -> Result<Response<Incoming>, ForwardError>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let token = HeaderValue::try_from(self.lease.proxy.token.reveal()).expect("hexadecimal");
-        *request.uri_mut() = at_the_proxy(target);
-        request.headers_mut().insert(TOKEN_HEADER, sensitive(token));
-        self.forwarder
-            .forward(request.map(|body| body.map_err(Into::into).boxed_unsync()))
-            .await
+    /// See [`DialError`].
+    pub async fn connect(&self) -> Result<Socket, DialError> {
+        self.0.local_end.connect().await
     }
 
     /// The user's own servers on the session's node, without the IDE.
     ///
     /// # Errors
-    /// See [`AskError`].
-    pub async fn servers(&self) -> Result<Vec<Listening>, AskError> {
+    /// See [`ListError`].
+    pub async fn servers(&self) -> Result<Vec<Listening>, ListError> {
         #[derive(Deserialize)]
         struct List {
             ports: Vec<Listening>,
         }
-        let mut request = Request::new(Empty::new());
-        request
-            .headers_mut()
-            .insert(HOST, HeaderValue::from_static("localhost"));
-        let page = PathAndQuery::from_static("/_hpc-proxy/ports");
+        let mut fields = Fields::new();
+        fields.push(Name::Host, b"localhost");
+        fields.push(Name::Token, self.lease().proxy.token.reveal().as_bytes());
         let ask = async {
-            let response = self.forward(request, page).await?;
-            if response.status() != StatusCode::OK {
-                return Err(AskError::Status(response.status()));
-            }
-            let body = Limited::new(response.into_body(), LONGEST_LIST_BYTES)
-                .collect()
-                .await;
-            let body = body.map_err(AskError::Body)?.to_bytes();
-            let list: List =
-                serde_json::from_slice(&body).map_err(|error| AskError::Body(error.into()))?;
-            Ok(list.ports)
+            let mut socket = self.connect().await?;
+            let page = "/_hpc-proxy/ports";
+            Ok::<_, ListError>(ask::get(&mut socket, page, &fields, LONGEST_LIST_BYTES).await?)
         };
-        let mut servers = timeout(OWN_PAGE_DEADLINE, ask)
+        let (status, body) = timeout(OWN_PAGE_DEADLINE, ask)
             .await
-            .unwrap_or(Err(AskError::Slow))?;
-        servers.retain(|server| TargetPort::new(server.port) != Some(self.lease.ide_port));
-        Ok(servers)
+            .unwrap_or(Err(ListError::Slow))?;
+        if status != 200 {
+            return Err(ListError::Status(status));
+        }
+        let List { mut ports } = serde_json::from_slice(&body)?;
+        ports.retain(|server| TargetPort::new(server.port) != Some(self.lease().ide_port));
+        Ok(ports)
     }
-}
-
-/// The name is never resolved: the connector knows the one place where its proxy is.
-fn at_the_proxy(target: PathAndQuery) -> Uri {
-    Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(Authority::from_static("hpc-proxy"))
-        .path_and_query(target)
-        .build()
-        .expect("all three parts are given")
-}
-
-fn sensitive(mut value: HeaderValue) -> HeaderValue {
-    value.set_sensitive(true);
-    value
 }
 
 #[cfg(test)]
@@ -154,7 +139,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::local_end::{Address, DialError, Identity};
+    use crate::local_end::{Address, Identity};
 
     const LIST: &str = r#"{"ports":[
         {"port":5500,"address":"127.0.0.1","process":"node","pid":12,"in_session":true},
@@ -216,7 +201,7 @@ mod tests {
             request.starts_with("GET /_hpc-proxy/ports HTTP/1.1\r\n"),
             "{request}"
         );
-        assert!(request.contains(&format!("x-hpc-proxy-token: {}", own.token.reveal())));
+        assert!(request.contains(&format!("X-Hpc-Proxy-Token: {}", own.token.reveal())));
     }
 
     // S7.
@@ -228,20 +213,23 @@ mod tests {
             token: Token::random().unwrap(),
             ..own
         };
-        let request = Request::post("/")
-            .header("cookie", "a=1")
-            .body(Empty::<Bytes>::new());
-        let target = PathAndQuery::from_static("/port/5500/secret?x");
-        let (refused, sent) = tokio::join!(
-            upstream.forward(request.unwrap(), target),
-            peer(listener, impostor)
-        );
-        let refused = refused.unwrap_err();
+        let (refused, sent) = tokio::join!(upstream.servers(), peer(listener, impostor));
         assert!(
-            matches!(refused.connector_error(), Some(DialError::Impostor(_))),
+            matches!(refused, Err(ListError::Dial(DialError::Impostor(_)))),
             "{refused:?}"
         );
         assert_eq!(sent.matches("\r\n\r\n").count(), 1, "{sent}");
         assert!(sent.starts_with("GET /_hpc-proxy/proof/"), "{sent}");
+    }
+
+    // S17 and S32.
+    #[tokio::test]
+    async fn another_tunnel_is_another_way() {
+        let own = identity();
+        let (_listener, upstream) = upstream(&own).await;
+        let again = Upstream::new(upstream.0.local_end.clone(), Arc::clone(&upstream.0.lease));
+        assert_ne!(upstream, again);
+        assert_eq!(upstream, upstream.clone());
+        assert_eq!(upstream.to_string(), "node01:40123");
     }
 }

@@ -1,5 +1,5 @@
 //! The manager's own page, rendered on this side, and its two assets. The page can be read without
-//! scripts; its buttons need them, since only a script can send [`crate::origin::API_HEADER`].
+//! scripts; its buttons need them, since only a script can send [`crate::origin::API_FIELD`].
 
 use bytes::Bytes;
 use hpc_proxy::{answer::escape, ports::Listening};
@@ -10,7 +10,6 @@ use http::{
         X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
-use http_body_util::Full;
 
 use crate::{names::UserName, problem::in_words, state::State};
 
@@ -103,11 +102,11 @@ fn links(servers: &[&Listening]) -> String {
 }
 
 /// A page or asset as a response that nobody keeps and no foreign page shows.
-pub fn response((media_type, text): Page) -> Response<Full<Bytes>> {
+pub fn response((media_type, text): Page) -> Response<Bytes> {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
         connect-src 'self'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; \
         base-uri 'none'";
-    let mut response = Response::new(Full::from(text));
+    let mut response = Response::new(Bytes::from(text));
     for (name, value) in [
         (CONTENT_TYPE, media_type),
         (CACHE_CONTROL, "no-store"),
@@ -137,6 +136,7 @@ mod tests {
             process,
             pid: Some(1),
             in_session,
+            ..Listening::default()
         }
     }
 

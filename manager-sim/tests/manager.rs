@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -313,6 +314,111 @@ async fn a_hostile_node_name_is_refused_before_ssh() {
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
     }
     assert_eq!(alice.session().await["phase"], "none");
+}
+
+/// What comes back for `bytes` until the manager closes.
+fn raw(manager: &Manager, bytes: &str) -> String {
+    let address = manager.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
+    let mut answered = String::new();
+    stream.read_to_string(&mut answered).unwrap();
+    answered
+}
+
+/// The fields of a call by whoever came by `user`'s link.
+fn call_of(manager: &Manager, user: &str) -> String {
+    let (_, link) = manager.links.iter().find(|(name, _)| name == user).unwrap();
+    let path = link.strip_prefix(&manager.url).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let signed_in = raw(manager, &request);
+    let cookie = signed_in.split_once("hpc_manager=").unwrap().1;
+    let cookie = cookie.split_once(';').unwrap().0;
+    format!("Host: localhost\r\nX-Hpc-Manager: 1\r\nCookie: hpc_manager={cookie}\r\n")
+}
+
+fn statuses(answered: &str) -> Vec<&str> {
+    let starts = answered.split("HTTP/1.1 ").skip(1);
+    starts.map(|start| &start[..3]).collect()
+}
+
+#[test]
+fn a_call_has_a_small_and_well_formed_body() {
+    let manager = Manager::start(&["alice@login"]);
+    let call = call_of(&manager, "alice");
+    let call = |fields: &str, body: &str| {
+        let request = format!("POST /api/v1/session HTTP/1.1\r\n{call}{fields}\r\n\r\n{body}");
+        // A second request shows whether the connection was kept, and where it was taken to begin.
+        let next = "GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        raw(&manager, &(request + next))
+    };
+    let long = "x".repeat(5000);
+    for (fields, body, told) in [
+        ("Content-Length: 7", r#"{"x":1}"#, vec!["400", "401"]),
+        (
+            "Transfer-Encoding: chunked",
+            "7\r\n{\"x\":1}\r\n0\r\n\r\n",
+            vec!["400", "401"],
+        ),
+        (
+            "Expect: 100-continue\r\nContent-Length: 7",
+            r#"{"x":1}"#,
+            vec!["400", "401"],
+        ),
+        ("Content-Length: 5000", &long, vec!["400"]),
+        (
+            "Transfer-Encoding: chunked",
+            &format!("1388\r\n{long}\r\n0\r\n\r\n"),
+            vec!["400"],
+        ),
+        ("Transfer-Encoding: chunked", "x\r\n", vec!["400"]),
+        ("Content-Length: 2\r\nContent-Length: 2", "{}", vec!["400"]),
+    ] {
+        let answered = call(fields, body);
+        assert_eq!(statuses(&answered), told, "{fields}: {answered}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_send_its_call() {
+    let manager = Manager::start(&["alice@login"]);
+    let call = call_of(&manager, "alice");
+    let address = manager.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let head = format!(
+        "POST /api/v1/session HTTP/1.1\r\n{call}Expect: 100-continue\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut told = [0; 25];
+    stream.read_exact(&mut told).unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{").unwrap();
+    let mut answered = String::new();
+    stream.read_to_string(&mut answered).unwrap();
+    assert_eq!(statuses(&answered), ["400"], "{answered}");
+}
+
+// Behaviours 24, 25, 41 and 65.
+#[test]
+fn what_is_no_request_for_a_page_is_refused() {
+    let manager = Manager::start(&["alice@login"]);
+    let fields = call_of(&manager, "alice");
+    for (start, more, status) in [
+        ("CONNECT localhost:80", "", "405"),
+        ("OPTIONS *", "", "405"),
+        ("TRACE /", "", "405"),
+        ("GET http://localhost/nowhere", "", "404"),
+        ("GET http://evil.example/", "", "421"),
+        ("GET /", "Host: localhost\r\n", "400"),
+        ("GET /", "A : b\r\n", "400"),
+        ("GET /port/5500/#a", "", "400"),
+    ] {
+        let request = format!("{start} HTTP/1.1\r\n{fields}{more}Connection: close\r\n\r\n");
+        let answered = raw(&manager, &request);
+        assert_eq!(statuses(&answered), [status], "{start} {more}: {answered}");
+    }
 }
 
 #[tokio::test]

@@ -1,108 +1,277 @@
-//! HTTP/1.1 connections: accepted, bounded in what they may hold, and drained on request. What is
-//! answered is somebody else's business.
+//! Clients' connections: accepted, bounded in number, and drained on request. What is answered is
+//! somebody else's business.
 
 use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{Either, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, UnixListener},
+    task::AbortHandle,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// A client that sends its request head slower than this holds a connection for nothing.
-const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+use crate::{
+    connection::{self, Shared},
+    metrics::Metrics,
+    pipe::Pipes,
+    pool::Pool,
+    service::{Peer, Service},
+    socket::Socket,
+};
+
 /// Out of descriptors: time for some connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Fields of one request: browsers send some twenty.
-const MAX_HEADERS: usize = 100;
-/// Bytes of a request head.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// A peer that vanished without a word is found out after this time of silence.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
-/// What is answered with: an upstream's body as it comes, or a page of our own.
-pub type Body = Either<Incoming, Full<Bytes>>;
-
-/// Serves `listener` with `answer` until `stop`, then closes it, ends idle connections at once, and
-/// gives requests under way `grace`. Returns how many connections had not ended by then.
-///
-/// A connection that was upgraded has ended as far as this goes; see [`crate::upgrade::Pipes`].
-pub async fn serve<A, Answered>(
-    listener: TcpListener,
-    answer: A,
-    stop: CancellationToken,
-    grace: Duration,
-) -> usize
-where
-    A: Fn(Request<Incoming>, IpAddr) -> Answered + Clone + Send + Sync + 'static,
-    Answered: Future<Output = Response<Body>> + Send + 'static,
-{
-    let connections = TaskTracker::new();
-    while let Some((stream, peer)) = next_connection(&listener, &stop).await {
-        connections.spawn(connection(stream, peer, answer.clone(), stop.clone()));
-    }
-    drop(listener);
-    connections.close();
-    // Whether it timed out is told by the number of those left.
-    let _ = timeout_at(Instant::now() + grace, connections.wait()).await;
-    connections.len()
+/// Where clients connect.
+#[derive(Debug)]
+pub enum Listener {
+    /// From anywhere that reaches the address.
+    Tcp(TcpListener),
+    /// From this machine, as far as the directory lets them.
+    Unix(UnixListener),
 }
 
-async fn next_connection(
-    listener: &TcpListener,
-    stop: &CancellationToken,
-) -> Option<(TcpStream, SocketAddr)> {
-    loop {
-        match stop.run_until_cancelled(listener.accept()).await? {
-            Ok(accepted) => return Some(accepted),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await?;
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl Listener {
+    /// What every connection of it inherits: small frames that do not wait for each other, and the
+    /// search for peers that vanished.
+    fn prepare(&self) -> io::Result<()> {
+        if let Self::Tcp(listener) = self {
+            sockopt::set_tcp_nodelay(listener, true)?;
+            sockopt::set_socket_keepalive(listener, true)?;
+            sockopt::set_tcp_keepidle(listener, KEEPALIVE_IDLE)?;
+        }
+        Ok(())
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((stream.into(), Peer::Ip(address.ip().to_canonical())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                Ok((stream.into(), Peer::Local { uid }))
             }
         }
     }
 }
 
-async fn connection<A, Answered>(
-    stream: TcpStream,
-    peer: SocketAddr,
-    answer: A,
+/// How a proxy serves.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Connections at once, without upgraded ones.
+    pub max_connections: usize,
+    /// How long what is under way may go on after a stop.
+    pub grace: Duration,
+}
+
+/// Serves `listeners` with `service` until `stop`, then closes them, ends idle connections at
+/// once, and gives requests and pipes under way their grace.
+pub async fn serve<S: Service>(
+    listeners: Vec<Listener>,
+    service: S,
+    metrics: Arc<Metrics>,
+    terms: &Terms,
     stop: CancellationToken,
-) where
-    A: Fn(Request<Incoming>, IpAddr) -> Answered + Sync,
-    Answered: Future<Output = Response<Body>> + Send + 'static,
-{
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "a connection is gone already");
-        return;
-    }
-    let service = service_fn(|request| {
-        let answered = answer(request, peer.ip());
-        async move { Ok::<_, Infallible>(answered.await) }
+) {
+    let pipes = Pipes::default();
+    let shared = Arc::new(Shared {
+        service,
+        pool: Pool::default(),
+        pipes: pipes.clone(),
+        metrics,
+        stop: stop.clone(),
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let (tasks, doors) = (
+        TaskTracker::new(),
+        Arc::new(Doors::new(terms.max_connections)),
+    );
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        if let Err(error) = listener.prepare() {
+            tracing::warn!(%error, "a listening socket does not take its options");
         }
+        let (shared, tasks, doors) = (Arc::clone(&shared), tasks.clone(), Arc::clone(&doors));
+        accepting.spawn(accept_all(listener, shared, tasks, doors));
+    }
+    accepting.close();
+    stop.cancelled().await;
+    let end = Instant::now() + terms.grace;
+    accepting.wait().await;
+    tasks.close();
+    // Whether it timed out is told by the number of those left.
+    let _ = timeout_at(end, tasks.wait()).await;
+    let requests = tasks.len();
+    // Last, since a connection that just ended may have become a pipe.
+    let pipes = pipes
+        .drain(end.saturating_duration_since(Instant::now()))
+        .await;
+    if requests > 0 || pipes > 0 {
+        tracing::warn!(
+            requests,
+            pipes,
+            "cut what did not end within the grace period"
+        );
+    }
+}
+
+/// Serves a single connection, and the pipe that it may become, to their ends.
+pub async fn serve_one<S: Service>(socket: Socket, peer: Peer, service: S, metrics: Arc<Metrics>) {
+    let Some(admission) = Arc::new(Doors::new(1)).enter(&metrics) else {
+        return;
     };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection broke");
+    let pipes = Pipes::default();
+    let shared = Arc::new(Shared {
+        service,
+        pool: Pool::default(),
+        pipes: pipes.clone(),
+        metrics,
+        stop: CancellationToken::new(),
+    });
+    connection::serve(shared, socket, peer, admission).await;
+    pipes.drain(Duration::MAX).await;
+}
+
+async fn accept_all<S: Service>(
+    listener: Listener,
+    shared: Arc<Shared<S>>,
+    tasks: TaskTracker,
+    doors: Arc<Doors>,
+) {
+    let stop = shared.stop.clone();
+    loop {
+        let (socket, peer) = match stop.run_until_cancelled(listener.accept()).await {
+            None => return,
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                if stop
+                    .run_until_cancelled(sleep(ACCEPT_PAUSE))
+                    .await
+                    .is_none()
+                {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(admission) = doors.enter(&shared.metrics) else {
+            shared.metrics.turned_away();
+            tracing::debug!(%peer, "turned away: too many connections");
+            // As far as it goes at once: there is no room to wait for it.
+            let _ = socket.try_write(&connection::full_house());
+            continue;
+        };
+        let number = admission.number;
+        let shared = Arc::clone(&shared);
+        let task = tasks.spawn(connection::serve(shared, socket, peer, admission));
+        doors.may_evict(number, task.abort_handle());
+    }
+}
+
+/// Keeps the number of connections within bounds. When there are too many, the oldest client that
+/// has not shown yet that it may be here makes room for the next (S22).
+#[derive(Debug)]
+struct Doors {
+    most: usize,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    count: usize,
+    next: u64,
+    /// Those that are not admitted yet, by age.
+    strangers: BTreeMap<u64, Option<AbortHandle>>,
+}
+
+impl Doors {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            inside: Mutex::default(),
+        }
+    }
+
+    fn enter(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<Admission> {
+        let mut inside = self.lock();
+        if inside.count >= self.most {
+            let (_, oldest) = inside.strangers.pop_first()?;
+            if let Some(task) = oldest {
+                metrics.turned_away();
+                task.abort();
+            }
+        }
+        inside.count += 1;
+        let number = inside.next;
+        inside.next += 1;
+        inside.strangers.insert(number, None);
+        metrics.connection_opened();
+        Some(Admission {
+            number,
+            doors: Arc::clone(self),
+            metrics: Arc::clone(metrics),
+            admitted: false,
+        })
+    }
+
+    fn may_evict(&self, number: u64, task: AbortHandle) {
+        if let Some(stranger) = self.lock().strangers.get_mut(&number) {
+            *stranger = Some(task);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place. Dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    number: u64,
+    doors: Arc<Doors>,
+    metrics: Arc<Metrics>,
+    admitted: bool,
+}
+
+impl Admission {
+    /// The client has shown that it may be here.
+    pub(crate) fn admit(&mut self) {
+        if !self.admitted {
+            self.admitted = true;
+            self.doors.lock().strangers.remove(&self.number);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.metrics.connection_closed();
+        let mut inside = self.doors.lock();
+        inside.count -= 1;
+        inside.strangers.remove(&self.number);
     }
 }

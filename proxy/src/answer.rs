@@ -5,20 +5,20 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{
-        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE,
         X_CONTENT_TYPE_OPTIONS,
     },
 };
-use http_body_util::Full;
 use thiserror::Error;
 
 use crate::{
-    forward::ForwardError,
+    http1::{framing::BadFraming, head::BadHead},
     ports::Listening,
     route::{RouteError, TargetPort},
-    upstream::DialError,
+    service::Fault,
+    upstream::{DialError, Place},
 };
 
 /// Everything that keeps the proxy from passing a request on.
@@ -36,149 +36,285 @@ pub enum Problem {
     /// `CONNECT`, `TRACE`, or a method that a page of ours does not have.
     #[error("the method is not allowed here")]
     Method,
+    /// Asked for by a name that this proxy does not go by.
+    #[error("not a name of this proxy")]
+    ForeignHost,
+    /// A page of another site asks for an upgrade.
+    #[error("asked by a page of another site")]
+    ForeignPage,
+    /// The request has come through here before, and again.
+    #[error("the request goes in circles")]
+    Loop,
     /// The target is this proxy.
     #[error("port `{0}` is the proxy's own")]
     OwnPort(TargetPort),
-    /// No connection to the target port.
+    /// A port where no dev server is.
+    #[error("port `{0}` is a system port")]
+    SystemPort(TargetPort),
+    /// The list of servers cannot be had.
+    #[error("the node does not list its sockets")]
+    NoList(#[source] std::io::Error),
+    /// The request cannot be passed on, or has no answer.
     #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The exchange with the dev server failed.
-    #[error(transparent)]
-    Forward(#[from] ForwardError),
+    Fault(#[from] Fault<DialError>),
+}
+
+impl From<DialError> for Problem {
+    fn from(error: DialError) -> Self {
+        Self::Fault(Fault::Dial(error))
+    }
 }
 
 impl Problem {
     /// The answer to it. `own` are the user's own servers, to pick another from.
     pub fn answer(&self, own: &[Listening]) -> Answer {
-        let with = |status, code, message: String, hint: String| Answer {
-            status,
-            code,
-            message,
-            hint,
-            allow: None,
-        };
         match self {
             // Says nothing about routes or ports to somebody unknown (S2).
-            Self::Unauthorised => with(
-                StatusCode::UNAUTHORIZED,
-                "unauthorised",
-                "Sign in first.".into(),
-                "Open the link that `hpc-proxy url` prints, or come through your manager.".into(),
-            ),
+            Self::Unauthorised => Answer {
+                extra: Some((
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("X-Hpc-Proxy-Token"),
+                )),
+                ..with(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorised",
+                    "Sign in first.",
+                    "Open the link that `hpc-proxy url` prints, or come through your manager.",
+                )
+            },
             Self::BadLink => with(
                 StatusCode::FORBIDDEN,
                 "bad-link",
-                "This sign-in link was used already or is too old.".into(),
-                "Run `hpc-proxy url` for a new one.".into(),
+                "This sign-in link was used already or is too old.",
+                "Run `hpc-proxy url` for a new one.",
             ),
-            Self::Route(RouteError::NoSuchPath) => with(
-                StatusCode::NOT_FOUND,
-                "no-such-path",
-                "There is no such page here.".into(),
-                "Dev servers are at /port/N/, for example /port/5500/.".into(),
-            ),
-            Self::Route(RouteError::BadPort(segment)) => with(
-                StatusCode::BAD_REQUEST,
-                "bad-port",
-                format!("`{segment}` is not a port number from 1 to 65535."),
-                "Dev servers are at /port/N/, for example /port/5500/.".into(),
-            ),
-            Self::Route(RouteError::Malformed) => with(
-                StatusCode::BAD_REQUEST,
-                "bad-target",
-                "The address of this request is malformed.".into(),
-                "Dev servers are at /port/N/, for example /port/5500/.".into(),
-            ),
+            Self::Route(error) => route_answer(error),
             Self::Method => Answer {
-                allow: Some(HeaderValue::from_static("GET, HEAD")),
+                extra: Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
                 ..with(
                     StatusCode::METHOD_NOT_ALLOWED,
                     "method-not-allowed",
-                    "This method is not allowed here.".into(),
-                    "CONNECT and TRACE are never passed on; pages of the proxy are only read."
-                        .into(),
+                    "This method is not allowed here.",
+                    "CONNECT and TRACE are never passed on; pages of the proxy are only read.",
                 )
             },
+            Self::ForeignHost => with(
+                StatusCode::MISDIRECTED_REQUEST,
+                "foreign-host",
+                "This proxy does not go by that name.",
+                "Open it as http://localhost with its port.",
+            ),
+            Self::ForeignPage => with(
+                StatusCode::FORBIDDEN,
+                "foreign-page",
+                "This connection was asked for by a page of another site.",
+                "Only pages that came through this proxy may connect to your dev servers.",
+            ),
+            Self::Loop => with(
+                StatusCode::LOOP_DETECTED,
+                "loop",
+                "This request goes in circles.",
+                "Does the server on that port forward to this proxy?",
+            ),
             Self::OwnPort(port) => with(
                 StatusCode::LOOP_DETECTED,
                 "own-port",
                 format!("Port {port} is this proxy itself."),
                 suggestion(own),
             ),
-            Self::Dial(error) => dial_answer(error, own),
-            Self::Forward(error) => match error {
-                ForwardError::Connect(_) => match error.connector_error::<DialError>() {
-                    Some(error) => dial_answer(error, own),
-                    None => with(
-                        StatusCode::BAD_GATEWAY,
-                        "upstream-unreachable",
-                        "The dev server cannot be reached.".into(),
-                        "Is it still running? Its own output tells more.".into(),
-                    ),
-                },
-                ForwardError::Died(_) => with(
-                    StatusCode::BAD_GATEWAY,
-                    "upstream-died",
-                    "The dev server closed the connection without an answer.".into(),
-                    "Is it still running? Its own output tells more.".into(),
-                ),
-                ForwardError::Slow => with(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "upstream-slow",
-                    "The dev server did not answer in time.".into(),
-                    "It may be busy: its own output tells more.".into(),
-                ),
-                ForwardError::UnaskedUpgrade => with(
-                    StatusCode::BAD_GATEWAY,
-                    "unasked-upgrade",
-                    "The dev server switched to a protocol that nobody asked for.".into(),
-                    "Only WebSocket upgrades are passed on.".into(),
-                ),
-            },
+            Self::SystemPort(port) => with(
+                StatusCode::FORBIDDEN,
+                "system-port",
+                format!("Port {port} is for services of the system."),
+                "Dev servers have ports from 1024; `--low-ports` lets others through.",
+            ),
+            Self::NoList(_) => with(
+                StatusCode::BAD_GATEWAY,
+                "no-list",
+                "The node does not tell which servers are yours.",
+                "Run `hpc-proxy doctor` on the node.",
+            ),
+            Self::Fault(fault) => fault_answer(fault, own),
         }
+    }
+
+    /// Whether a list of the user's own servers helps with it.
+    pub fn wants_list(&self) -> bool {
+        matches!(self, Self::OwnPort(_) | Self::Fault(Fault::Dial(_)))
+    }
+}
+
+fn with(
+    status: StatusCode,
+    code: &'static str,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Answer {
+    Answer {
+        status,
+        code,
+        message: message.into(),
+        hint: hint.into(),
+        extra: None,
+    }
+}
+
+fn route_answer(error: &RouteError) -> Answer {
+    const HINT: &str = "Dev servers are at /port/N/, for example /port/5500/.";
+    let (status, code, message) = match error {
+        RouteError::NoSuchPath => (
+            StatusCode::NOT_FOUND,
+            "no-such-path",
+            "There is no such page here.".to_owned(),
+        ),
+        RouteError::BadPort(segment) => (
+            StatusCode::BAD_REQUEST,
+            "bad-port",
+            format!("`{segment}` is not a port number from 1 to 65535."),
+        ),
+        RouteError::BadSocket(segment) => (
+            StatusCode::BAD_REQUEST,
+            "bad-socket",
+            format!("`{segment}` is not the name of a socket."),
+        ),
+        RouteError::Malformed => (
+            StatusCode::BAD_REQUEST,
+            "bad-target",
+            "The address of this request is malformed.".to_owned(),
+        ),
+    };
+    with(status, code, message, HINT)
+}
+
+fn fault_answer(fault: &Fault<DialError>, own: &[Listening]) -> Answer {
+    const RUNNING: &str = "Is it still running? Its own output tells more.";
+    const CLIENT: &str = "The program that sent it has to be mended.";
+    match fault {
+        Fault::Head(BadHead::TargetTooLong) => with(
+            StatusCode::URI_TOO_LONG,
+            "target-too-long",
+            "The address of this request is too long.",
+            "16 KiB are taken; send more in the body.",
+        ),
+        Fault::Head(BadHead::TooLarge) => with(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "fields-too-large",
+            "The header of this request is too large.",
+            "100 fields and 64 KiB are taken. Too many cookies? Remove those of this site.",
+        ),
+        Fault::Head(BadHead::Version) => with(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "bad-version",
+            "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+            CLIENT,
+        ),
+        Fault::Framing(BadFraming::UnknownCoding) => with(
+            StatusCode::NOT_IMPLEMENTED,
+            "unknown-coding",
+            "The body of this request is coded in a way that is not understood here.",
+            CLIENT,
+        ),
+        Fault::Head(BadHead::StartLine | BadHead::FieldLine)
+        | Fault::Framing(BadFraming::Both | BadFraming::Length | BadFraming::Coding)
+        | Fault::Body(_) => with(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "This is not a well-formed request.",
+            CLIENT,
+        ),
+        Fault::Expectation => with(
+            StatusCode::EXPECTATION_FAILED,
+            "expectation",
+            "What this request expects cannot be met.",
+            "Only `100-continue` can be expected.",
+        ),
+        Fault::SlowRequest => with(
+            StatusCode::REQUEST_TIMEOUT,
+            "slow-request",
+            "The request did not come in time.",
+            "Try again.",
+        ),
+        Fault::Dial(error) => dial_answer(error, own),
+        Fault::Died(_) => with(
+            StatusCode::BAD_GATEWAY,
+            "upstream-died",
+            "The dev server closed the connection without an answer.",
+            RUNNING,
+        ),
+        Fault::BadAnswer(_) => with(
+            StatusCode::BAD_GATEWAY,
+            "bad-answer",
+            "The dev server's answer is not well-formed HTTP.",
+            "Does it speak plain HTTP/1? Its own output tells more.",
+        ),
+        Fault::Slow => with(
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream-slow",
+            "The dev server did not answer in time.",
+            "It may be busy: its own output tells more.",
+        ),
+        Fault::UnaskedUpgrade => with(
+            StatusCode::BAD_GATEWAY,
+            "unasked-upgrade",
+            "The dev server switched to a protocol that nobody asked for.",
+            "Only WebSocket upgrades are passed on; `--upgrade` adds others.",
+        ),
     }
 }
 
 fn dial_answer(error: &DialError, own: &[Listening]) -> Answer {
-    let (status, code, message, hint) = match error {
-        DialError::NothingListens(port) => (
+    match error {
+        DialError::NothingListens(place) => with(
             StatusCode::BAD_GATEWAY,
             "nothing-listens",
-            format!("Nothing listens on port {port}."),
-            format!("Start your dev server on port {port}. {}", suggestion(own)),
+            format!("Nothing listens on {place}."),
+            format!("Start your dev server on {place}. {}", suggestion(own)),
         ),
-        DialError::NotYours { port, .. } => (
+        DialError::NotYours { place, .. } => with(
             StatusCode::FORBIDDEN,
             "not-yours",
-            format!("Port {port} on this node belongs to another user."),
-            format!("Start your dev server on another port. {}", suggestion(own)),
+            format!("{} on this node belongs to another user.", capital(place)),
+            format!("Start your dev server elsewhere. {}", suggestion(own)),
         ),
-        DialError::OwnerUnknown { port, .. } => (
+        DialError::OpenDirectory(directory) => with(
+            StatusCode::FORBIDDEN,
+            "open-directory",
+            format!(
+                "`{}` is not a directory of yours alone.",
+                directory.display()
+            ),
+            "Make it so: it must belong to you and have mode 0700.",
+        ),
+        DialError::OwnerUnknown { place, .. } => with(
             StatusCode::BAD_GATEWAY,
             "owner-unknown",
-            format!("The node does not tell whose port {port} is, so nothing was sent there."),
-            "Try again; if it stays so, ask the site about sock_diag and /proc/net.".into(),
+            format!("The node does not tell whose {place} is, so nothing was sent there."),
+            "Try again; if it stays so, run `hpc-proxy doctor` on the node.",
         ),
-        DialError::Connect { port, .. } => (
+        DialError::Connect { place, .. } => with(
             StatusCode::BAD_GATEWAY,
             "upstream-unreachable",
-            format!("The dev server on port {port} cannot be reached."),
-            "Is it still running? Its own output tells more.".into(),
+            format!("The dev server on {place} cannot be reached."),
+            "Is it still running? Its own output tells more.",
         ),
-        DialError::Slow(port) => (
+        DialError::Exhausted { .. } => with(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "exhausted",
+            "There are too many connections at the moment.",
+            "Close some pages and try again; `hpc-proxy doctor` tells the limits of the node.",
+        ),
+        DialError::Slow(place) => with(
             StatusCode::GATEWAY_TIMEOUT,
             "upstream-slow",
-            format!("The dev server on port {port} does not accept connections."),
-            "It may be busy or stopped: its own output tells more.".into(),
+            format!("The dev server on {place} does not accept connections."),
+            "It may be busy or stopped: its own output tells more.",
         ),
-    };
-    Answer {
-        status,
-        code,
-        message,
-        hint,
-        allow: None,
     }
+}
+
+fn capital(place: &Place) -> String {
+    let text = place.to_string();
+    text[..1].to_uppercase() + &text[1..]
 }
 
 fn suggestion(own: &[Listening]) -> String {
@@ -204,12 +340,9 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// A browser says that it takes HTML.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let takes_html = headers
-            .get_all(ACCEPT)
-            .iter()
-            .any(|value| value.as_bytes().windows(9).any(|part| part == b"text/html"));
+    /// A browser says in `Accept` that it takes HTML.
+    pub fn of<'a>(mut accepted: impl Iterator<Item = &'a [u8]>) -> Self {
+        let takes_html = accepted.any(|value| value.windows(9).any(|part| part == b"text/html"));
         if takes_html {
             Self::Person
         } else {
@@ -229,13 +362,13 @@ pub struct Answer {
     pub message: String,
     /// What to do about it.
     pub hint: String,
-    /// The methods that a 405 must name.
-    pub allow: Option<HeaderValue>,
+    /// A field that belongs to the status.
+    pub extra: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
     /// The response.
-    pub fn into_response(self, reader: Reader) -> Response<Full<Bytes>> {
+    pub fn into_response(self, reader: Reader) -> Response<Bytes> {
         let mut response = match reader {
             Reader::Person => page(
                 &self.message,
@@ -252,24 +385,20 @@ impl Answer {
             })),
         };
         *response.status_mut() = self.status;
-        if self.status == StatusCode::UNAUTHORIZED {
-            let scheme = HeaderValue::from_static("X-Hpc-Proxy-Token");
-            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
-        }
-        if let Some(methods) = self.allow {
-            response.headers_mut().insert(ALLOW, methods);
+        if let Some((name, value)) = self.extra {
+            response.headers_mut().insert(name, value);
         }
         response
     }
 }
 
 /// A JSON document that nobody may keep.
-pub fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+pub fn json(value: &serde_json::Value) -> Response<Bytes> {
     own_response("application/json", value.to_string())
 }
 
 /// An HTML page that nobody may keep. `body` is HTML already; `title` is text.
-pub fn page(title: &str, body: &str) -> Response<Full<Bytes>> {
+pub fn page(title: &str, body: &str) -> Response<Bytes> {
     const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;\
         padding:0 1em;color:#222;background:#fff}h1{font-size:1.4em}a{color:#0a58ca}\
         td,th{text-align:left;padding:.2em 1em .2em 0}\
@@ -285,10 +414,10 @@ pub fn page(title: &str, body: &str) -> Response<Full<Bytes>> {
     )
 }
 
-fn own_response(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+fn own_response(content_type: &'static str, body: String) -> Response<Bytes> {
     // No script and nothing from elsewhere can run in a page of ours (S25).
     const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'";
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(Bytes::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -315,34 +444,29 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
-    async fn text(answer: Answer, reader: Reader) -> String {
-        let body = answer
-            .into_response(reader)
-            .into_body()
-            .collect()
-            .await
-            .unwrap();
-        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    fn text(answer: Answer, reader: Reader) -> String {
+        String::from_utf8(answer.into_response(reader).into_body().to_vec()).unwrap()
+    }
+
+    fn place() -> Place {
+        Place::Port(TargetPort::new(5500).unwrap())
     }
 
     // S25.
-    #[tokio::test]
-    async fn what_a_client_sent_cannot_become_markup() {
+    #[test]
+    fn what_a_client_sent_cannot_become_markup() {
         let hostile = RouteError::BadPort("<script>\"'&".into());
-        let page = text(Problem::from(hostile).answer(&[]), Reader::Person).await;
+        let page = text(Problem::from(hostile).answer(&[]), Reader::Person);
         assert!(page.contains("`&lt;script&gt;&quot;&#39;&amp;`"), "{page}");
         assert!(!page.contains("<script>"), "{page}");
     }
 
-    #[tokio::test]
-    async fn a_program_is_told_the_same_in_json() {
-        let port = TargetPort::new(5500).unwrap();
-        let problem = Problem::from(DialError::NothingListens(port));
-        let body = text(problem.answer(&[]), Reader::Program).await;
+    #[test]
+    fn a_program_is_told_the_same_in_json() {
+        let problem = Problem::from(DialError::NothingListens(place()));
+        let body = text(problem.answer(&[]), Reader::Program);
         let told: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(told["error"], "nothing-listens");
         assert_eq!(told["message"], "Nothing listens on port 5500.");
@@ -356,8 +480,11 @@ mod tests {
             ..Listening::example(4000)
         };
         let own = [Listening::example(3000), elsewhere];
-        let port = TargetPort::new(5500).unwrap();
-        let answer = Problem::from(DialError::NotYours { port, uid: 2002 }).answer(&own);
+        let stranger = DialError::NotYours {
+            place: place(),
+            uid: 2002,
+        };
+        let answer = Problem::from(stranger).answer(&own);
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert!(answer.hint.ends_with(": /port/3000/."), "{}", answer.hint);
         assert!(!format!("{answer:?}").contains("2002"));
@@ -365,14 +492,9 @@ mod tests {
 
     #[test]
     fn a_browser_is_known_by_what_it_accepts() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(Reader::of(&headers), Reader::Program);
-        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        assert_eq!(Reader::of(&headers), Reader::Program);
-        headers.insert(
-            ACCEPT,
-            HeaderValue::from_static("text/html,application/xml;q=0.9"),
-        );
-        assert_eq!(Reader::of(&headers), Reader::Person);
+        let of = |accepted: &[&[u8]]| Reader::of(accepted.iter().copied());
+        assert_eq!(of(&[]), Reader::Program);
+        assert_eq!(of(&[b"*/*"]), Reader::Program);
+        assert_eq!(of(&[b"text/html,application/xml;q=0.9"]), Reader::Person);
     }
 }

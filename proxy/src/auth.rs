@@ -5,7 +5,6 @@
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -13,10 +12,11 @@ use thiserror::Error;
 
 use crate::hex;
 
-/// The field in which a manager sends the token.
-pub const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-hpc-proxy-token");
 /// The cookie of a browser that came by a one-time link.
 pub const COOKIE: &str = "__hpc_proxy";
+/// All names of that cookie: under TLS it has a prefix that keeps it on its host (RFC 6265bis
+/// section 4.1.3.2).
+pub const COOKIES: [&str; 2] = [COOKIE, "__Host-__hpc_proxy"];
 /// Bytes of a token: 256 bits cannot be guessed.
 const TOKEN_BYTES: usize = 32;
 /// Bytes of a nonce: enough that none is ever asked twice.
@@ -35,6 +35,11 @@ pub struct NotAToken;
 /// The secret of one start of a proxy: 256 random bits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; TOKEN_BYTES]);
+
+/// Whether a claim is a secret, in time that does not depend on where they differ.
+pub fn same(secret: &[u8], claim: &[u8]) -> bool {
+    secret.ct_eq(claim).into()
+}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,20 +70,10 @@ impl Token {
         hex::encode(&self.0)
     }
 
-    /// Whether `claim` spells this token, in time that does not depend on where it differs.
-    pub fn matches(&self, claim: &[u8]) -> bool {
-        self.reveal().as_bytes().ct_eq(claim).into()
-    }
-
     /// What the cookie of a signed-in browser holds: not the token, so that a stolen cookie does
     /// not let its thief answer for the proxy.
     pub fn cookie_value(&self) -> String {
         hex::encode(&self.mac("cookie", &[]).finalize().into_bytes())
-    }
-
-    /// Whether `claim` is [`Self::cookie_value`], in constant time.
-    pub fn matches_cookie(&self, claim: &[u8]) -> bool {
-        self.cookie_value().as_bytes().ct_eq(claim).into()
     }
 
     /// What the proxy called `instance` on `port` answers to a `nonce`.
@@ -198,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_itself_matches() {
+    fn only_the_secret_itself_is_the_same() {
         let (token, other) = (Token::random().unwrap(), Token::random().unwrap());
-        assert!(token.matches(token.reveal().as_bytes()));
-        assert!(!token.matches(other.reveal().as_bytes()));
-        assert!(!token.matches(&token.reveal().as_bytes()[1..]));
-        assert!(!token.matches(b""));
-        assert!(!token.matches(token.cookie_value().as_bytes()));
-        assert!(token.matches_cookie(token.cookie_value().as_bytes()));
+        let (secret, cookie) = (token.reveal(), token.cookie_value());
+        assert!(same(secret.as_bytes(), secret.as_bytes()));
+        for claim in [&other.reveal(), &secret[1..], "", &cookie] {
+            assert!(!same(secret.as_bytes(), claim.as_bytes()), "{claim}");
+        }
+        assert_eq!(cookie, token.cookie_value());
     }
 
     // S7.

@@ -3,13 +3,19 @@
 use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroUsize,
     path::PathBuf,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
-use hpc_proxy::route::TargetPort;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use hpc_proxy::{lease::Place, route::TargetPort};
 use thiserror::Error;
+
+use crate::{node, state_dir::StateDir};
+
+mod values;
+pub(crate) use values::Listen;
 
 /// A per-user reverse proxy for dev servers on shared HPC nodes.
 ///
@@ -34,6 +40,23 @@ pub(crate) struct Cli {
     /// The port file; its directory also gets the record and the token [default: ~/.hpc-proxy/port].
     #[arg(long, env = "HPC_PROXY_PORT_FILE", value_name = "PATH", global = true)]
     port_file: Option<PathBuf>,
+    /// A directory of this node's own for what a running proxy keeps there, such as the Unix
+    /// sockets of dev servers [default: $XDG_RUNTIME_DIR/hpc-proxy, else /tmp/hpc-proxy-UID].
+    #[arg(long, env = "HPC_PROXY_STATE_DIR", value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+    /// Where the node keeps this user's runtime files.
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, global = true)]
+    runtime_dir: Option<PathBuf>,
+    /// Whether the list of your servers shows the titles of their pages. Each server of the
+    /// session is then asked for its first page now and then.
+    #[arg(long, env = "HPC_PROXY_TITLES", global = true, value_name = "BOOL",
+        default_value = "true", hide_possible_values = true, action = ArgAction::Set,
+        value_parser = BoolishValueParser::new())]
+    titles: bool,
+    /// How the log is written.
+    #[arg(long, env = "HPC_PROXY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human,
+        global = true)]
+    log_format: LogFormat,
     /// Logs every request (debug level).
     #[arg(
         long, env = "HPC_PROXY_VERBOSE", global = true, value_name = "BOOL",
@@ -53,12 +76,24 @@ enum Command {
     Serve(ServeArgs),
     /// Prints a link that signs a browser in to the running proxy, once.
     Url(UrlArgs),
+    /// Lists your own listening servers on this node; a proxy need not be running.
+    Ports(OutputArgs),
+    /// Joins stdin and stdout to the running proxy of this job or node, for
+    /// `ssh LOGIN srun --overlap --jobid JOB hpc-proxy bridge`.
+    Bridge,
+    /// Tells what this node offers, what is missing, and what follows from it.
+    Doctor(OutputArgs),
     /// Prints a TCP port of this node that is free now.
     FreePort,
 }
 
 #[derive(Debug, Args)]
 struct ServeArgs {
+    /// Where to listen: `tcp`, as --bind and --port say, or `unix:PATH`, a socket in a directory
+    /// of yours alone, which needs no token. Several are given one by one or with commas.
+    #[arg(long, env = "HPC_PROXY_LISTEN", value_name = "tcp|unix:PATH", default_value = "tcp",
+        value_delimiter = ',', value_parser = values::listen)]
+    listen: Vec<Listen>,
     /// The port to listen on; 0 is any free one.
     #[arg(long, env = "HPC_PROXY_PORT", default_value_t = 0)]
     port: u16,
@@ -71,8 +106,31 @@ struct ServeArgs {
     auth: Auth,
     /// How long requests and WebSockets may go on after SIGTERM, such as `10s` or `500ms`.
     #[arg(long, env = "HPC_PROXY_GRACE", value_name = "TIME", default_value = "10s",
-        value_parser = duration)]
+        value_parser = values::duration)]
     grace: Duration,
+    /// How many connections may be open at once; 0 is as many as the limit on open files allows,
+    /// two for each, but no more than 16384.
+    #[arg(
+        long,
+        env = "HPC_PROXY_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    max_connections: usize,
+    /// Where the sockets are that /sock/NAME/ leads to [default: `sock` in the state directory].
+    #[arg(long, env = "HPC_PROXY_SOCKET_DIR", value_name = "DIR")]
+    socket_dir: Option<PathBuf>,
+    /// Forwards to target ports below 1024 too.
+    #[arg(long, env = "HPC_PROXY_LOW_PORTS", value_parser = BoolishValueParser::new())]
+    low_ports: bool,
+    /// Another protocol than WebSocket that a connection may be upgraded to. Several are given one
+    /// by one or with commas.
+    #[arg(long, env = "HPC_PROXY_UPGRADE", value_name = "PROTOCOL", value_delimiter = ',',
+        value_parser = values::upgrade)]
+    upgrade: Vec<String>,
+    /// Serves as root too, whose servers are the node's own.
+    #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
+    allow_root: bool,
     /// Accepted from scripts for the original proxy. Redirects and cookies of a dev server are
     /// moved under /port/N/ with and without it.
     #[arg(
@@ -88,6 +146,22 @@ struct ServeArgs {
 struct UrlArgs {
     /// The dev server to open; without it the list of them.
     port: Option<TargetPort>,
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// Prints JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people.
+    Human,
+    /// A JSON object a line.
+    Json,
 }
 
 /// Who may use the proxy.
@@ -107,7 +181,10 @@ pub(crate) struct Config {
     pub(crate) node: Option<String>,
     /// The directory of the default port file, or an explicit port file.
     pub(crate) lease: LeasePath,
+    pub(crate) state_dir: StateDir,
+    pub(crate) titles: bool,
     pub(crate) verbose: bool,
+    pub(crate) log_format: LogFormat,
     pub(crate) color: bool,
 }
 
@@ -115,15 +192,35 @@ pub(crate) struct Config {
 pub(crate) enum Action {
     Serve(Serve),
     Url(Option<TargetPort>),
+    Ports(Output),
+    Bridge,
+    Doctor(Output),
     FreePort,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Human,
+    Json,
 }
 
 #[derive(Debug)]
 pub(crate) struct Serve {
+    /// Not empty, and nothing twice.
+    pub(crate) listen: Vec<Listen>,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
     pub(crate) auth: Auth,
     pub(crate) grace: Duration,
+    /// Nothing: as many as the limit on open files allows.
+    pub(crate) max_connections: Option<NonZeroUsize>,
+    /// Nothing: `sock` in the state directory.
+    pub(crate) socket_dir: Option<PathBuf>,
+    pub(crate) low_ports: bool,
+    /// In lowercase.
+    pub(crate) upgrades: Vec<String>,
+    pub(crate) allow_root: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +248,9 @@ impl Cli {
             None => Action::Serve(self.serve.check()),
             Some(Command::Serve(serve)) => Action::Serve(serve.check()),
             Some(Command::Url(UrlArgs { port })) => Action::Url(port),
+            Some(Command::Ports(output)) => Action::Ports(output.check()),
+            Some(Command::Bridge) => Action::Bridge,
+            Some(Command::Doctor(output)) => Action::Doctor(output.check()),
             Some(Command::FreePort) => Action::FreePort,
         };
         Ok(Config {
@@ -158,46 +258,62 @@ impl Cli {
             lease,
             job: self.job.filter(|job| !job.is_empty()),
             node: self.node.filter(|node| !node.is_empty()),
+            state_dir: StateDir::locate(self.state_dir, self.runtime_dir),
+            titles: self.titles,
             verbose: self.verbose,
+            log_format: self.log_format,
             color: self.no_color.is_none_or(|value| value.is_empty()),
         })
     }
 }
 
+impl Config {
+    /// Where the lease of this job, or of this host outside one, is.
+    pub(crate) fn place(&self) -> Place {
+        let (job, host) = (self.job.as_deref(), node::host_name());
+        match &self.lease {
+            LeasePath::Home(home) => Place::in_home(home, job, &host),
+            LeasePath::PortFile(file) => Place::beside(file, job, &host),
+        }
+    }
+}
+
+impl OutputArgs {
+    fn check(&self) -> Output {
+        if self.json {
+            Output::Json
+        } else {
+            Output::Human
+        }
+    }
+}
+
 impl ServeArgs {
     fn check(self) -> Serve {
+        let mut listen = Vec::new();
+        for place in self.listen {
+            if !listen.contains(&place) {
+                listen.push(place);
+            }
+        }
         // Open to everybody takes two explicit words: `--auth none` and another `--bind`.
         let default = match self.auth {
             Auth::Token => Ipv4Addr::UNSPECIFIED,
             Auth::None => Ipv4Addr::LOCALHOST,
         };
         Serve {
+            listen,
             ip: self.bind.unwrap_or(default.into()),
             port: self.port,
             auth: self.auth,
             grace: self.grace,
+            max_connections: NonZeroUsize::new(self.max_connections),
+            socket_dir: self.socket_dir,
+            low_ports: self.low_ports,
+            upgrades: self.upgrade,
+            allow_root: self.allow_root,
         }
     }
-}
-
-/// `10`, `10s`, `500ms` or `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let milliseconds_per_unit = match unit {
-        "" | "s" => 1000,
-        "ms" => 1,
-        "m" => 60_000,
-        _ => return Err(format!("`{unit}` is not a unit; use ms, s or m")),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(milliseconds_per_unit))
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("`{text}` is not a time; say for example 10s"))
 }
 
 /// The original proxy took its long flags with one dash as well; so does this.
@@ -225,16 +341,6 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn times_have_units() {
-        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "s", "-1", "1h", "99999999999999999999", "1.5s"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -10,16 +10,29 @@ compile_error!("hpc-proxy asks the Linux kernel who owns a socket; it builds for
 
 pub mod accept;
 pub mod answer;
+pub mod ask;
 pub mod auth;
-pub mod forward;
 pub mod headers;
+pub mod http1;
 pub mod lease;
 pub mod link;
+pub mod metrics;
+pub mod own;
+pub mod pipe;
 pub mod ports;
+pub mod process;
 pub mod rewrite;
 pub mod route;
 pub mod server;
-pub mod upgrade;
+pub mod service;
+pub mod socket;
+pub mod text;
 pub mod upstream;
 
+mod body;
+mod clock;
+mod connection;
+mod exchange;
 mod hex;
+mod hop;
+mod pool;

@@ -1,8 +1,12 @@
 //! What this node and this process say of themselves, for the lease.
 
-use std::{fs, net::IpAddr};
+use std::{fmt, fs, net::IpAddr};
 
 use nix::ifaddrs::getifaddrs;
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 
 /// The node's own name.
 pub(crate) fn host_name() -> String {
@@ -36,16 +40,27 @@ pub(crate) fn boot_id() -> String {
     id.trim_end().to_owned()
 }
 
-/// When this process started, in clock ticks since boot: field 22 of proc_pid_stat(5), the 20th
-/// behind the name, which may itself hold spaces and parentheses.
+/// When this process started; 0 where the kernel does not say.
 pub(crate) fn start_ticks() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    behind_name
-        .split(' ')
-        .nth(19)
-        .and_then(|ticks| ticks.parse().ok())
-        .unwrap_or(0)
+    start_ticks_of("self").unwrap_or(0)
+}
+
+/// When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5), the 20th
+/// behind the name, which may itself hold spaces and parentheses.
+fn start_ticks_of(pid: impl fmt::Display) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(") ")?;
+    behind_name.split(' ').nth(19)?.parse().ok()
+}
+
+/// Whether the process `pid` that started at `start_ticks` still runs; nothing where that cannot
+/// be told, since /proc may hide a process even from its own user.
+pub(crate) fn is_running(pid: u32, start_ticks: u64) -> Option<bool> {
+    let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match id.map(test_kill_process) {
+        None | Some(Err(Errno::SRCH)) => Some(false),
+        Some(_) => start_ticks_of(pid).map(|found| found == start_ticks),
+    }
 }
 
 /// Whether this process was started with SIGHUP ignored: bit 0 of `SigIgn` (proc_pid_status(5)).
@@ -70,6 +85,16 @@ mod tests {
             started > 0.0 && started <= uptime + 1.0,
             "{started} of {uptime}"
         );
+    }
+
+    #[test]
+    fn a_process_is_told_from_another_that_has_its_number() {
+        let (pid, started) = (std::process::id(), start_ticks());
+        assert_eq!(is_running(pid, started), Some(true));
+        assert_eq!(is_running(pid, started + 1), Some(false));
+        for nobody in [0, u32::MAX, 1 << 22] {
+            assert_eq!(is_running(nobody, started), Some(false), "{nobody}");
+        }
     }
 
     #[test]

@@ -1,22 +1,47 @@
-//! The user's own listening servers: which ports, which processes, and whether they belong to
-//! this session or to something else of the same user on the node.
+//! The user's own listening servers: which ports, which processes, what they call themselves, and
+//! whether they belong to this session or to something else of the same user on the node.
 //!
 //! A view for people; what may be forwarded to is decided by [`crate::upstream`] alone.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
 use serde::{Deserialize, Serialize};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    answer::{escape, page},
+    text::is_unprintable,
     upstream::owner::{Owners, Socket},
 };
 
+mod events;
+mod page;
+mod title;
+
+pub use events::{CONTENT_TYPE as EVENTS_CONTENT_TYPE, events, feed};
+pub use page::{POLICY, SCRIPT, html, index, rows_html, script};
+use title::Seen;
+
+/// How long a title is believed: dev servers log each request for their page, and a title that
+/// changes is no news.
+const TITLE_VALID_FOR: Duration = Duration::from_secs(30);
+/// A server that did not answer may still be starting.
+const SILENCE_VALID_FOR: Duration = Duration::from_secs(5);
+/// Whatever does not speak HTTP will not learn it.
+const NOT_HTTP_VALID_FOR: Duration = Duration::from_secs(600);
+/// Servers that are asked for their titles at once. Nobody reads a longer list.
+const MOST_TITLES: usize = 64;
+/// Below are services of the node, also those of root where root has dev servers.
+const FIRST_ASKED_PORT: u16 = 1024;
+
 /// A listening server of this user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
     /// Its port.
     pub port: u16,
@@ -26,33 +51,186 @@ pub struct Listening {
     pub process: Option<String>,
     /// Its process, where that can be told.
     pub pid: Option<u32>,
+    /// The title of its page, where it has one.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Where the proxy serves it: `/port/N/`.
+    #[serde(default)]
+    pub link: String,
     /// Whether it runs in the same Slurm job as the proxy; without a job, always.
     pub in_session: bool,
 }
 
-/// All listening servers of `uid` but `own_port`, each port once, by number; `job` is the Slurm
-/// job that the proxy runs in.
-///
-/// # Errors
-/// When the kernel does not list sockets.
-pub async fn list(
-    owners: &Owners,
+/// `servers` as programs read them: `{"ports":[{"port":..}]}`, the fields in their order.
+pub fn json(servers: &[Listening]) -> String {
+    #[derive(Serialize)]
+    struct List<'a> {
+        ports: &'a [Listening],
+    }
+    serde_json::to_string(&List { ports: servers }).expect("plain fields")
+}
+
+/// The listening servers of one user on this node.
+#[derive(Debug)]
+pub struct Servers {
+    owners: Owners,
     uid: u32,
-    own_port: u16,
-    job: Option<&str>,
-) -> io::Result<Vec<Listening>> {
-    let mut sockets = owners.listeners().await?;
-    sockets.retain(|socket| socket.uid == uid && socket.address.port() != own_port);
-    sockets.sort_by_key(|socket| (socket.address.port(), socket.address.is_ipv6()));
-    sockets.dedup_by_key(|socket| socket.address.port());
-    let job = job.map(str::to_owned);
-    let listed = tokio::task::spawn_blocking(move || {
-        let holders = holders(&sockets);
-        let describe =
-            |socket: &Socket| describe(socket, holders.get(&socket.inode), job.as_deref());
-        sockets.iter().map(describe).collect()
-    });
-    listed.await.map_err(io::Error::other)
+    /// Of proxies, which are not listed.
+    own_ports: Vec<u16>,
+    job: Option<String>,
+    asks_titles: bool,
+    /// What was last seen of each listener: its port and its inode.
+    seen: Mutex<HashMap<(u16, u64), (Instant, Seen)>>,
+}
+
+impl Servers {
+    /// Those of `uid` on other ports than `own_ports`; `job` is the Slurm job that the session is.
+    pub fn new(owners: Owners, uid: u32, own_ports: Vec<u16>, job: Option<String>) -> Self {
+        Self {
+            owners,
+            uid,
+            own_ports,
+            job,
+            asks_titles: false,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The same, if `asks` with [`Self::list_with_titles`] asking for them. A server is asked with
+    /// a request of its own, which some are not made for: a debugger's stub that takes one
+    /// connection, say.
+    #[must_use]
+    pub fn asking_titles(self, asks: bool) -> Self {
+        Self {
+            asks_titles: asks,
+            ..self
+        }
+    }
+
+    /// All of them, each port once, by number, with those titles that are known already.
+    ///
+    /// # Errors
+    /// When the kernel does not list sockets.
+    pub async fn list(&self) -> io::Result<Vec<Listening>> {
+        let sockets = self.listeners().await?;
+        let servers = self.describe(&sockets).await?;
+        Ok(self.titled(&sockets, servers))
+    }
+
+    /// As [`Self::list`], after asking those servers of the session for their titles that were not
+    /// asked lately.
+    ///
+    /// # Errors
+    /// When the kernel does not list sockets.
+    pub async fn list_with_titles(&self) -> io::Result<Vec<Listening>> {
+        let sockets = self.listeners().await?;
+        let servers = self.describe(&sockets).await?;
+        if self.asks_titles {
+            let here = sockets.iter().zip(&servers);
+            let here: Vec<Socket> = here
+                .filter(|(socket, server)| {
+                    server.in_session && socket.address.port() >= FIRST_ASKED_PORT
+                })
+                .map(|(socket, _)| *socket)
+                .collect();
+            self.ask(&here).await;
+        }
+        Ok(self.titled(&sockets, servers))
+    }
+
+    /// The sockets behind [`Self::list`]: cheap to ask for, and the same while nothing changes.
+    async fn listeners(&self) -> io::Result<Vec<Socket>> {
+        let mut sockets = self.owners.listeners().await?;
+        sockets.retain(|socket| {
+            socket.uid == self.uid && !self.own_ports.contains(&socket.address.port())
+        });
+        sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip()));
+        sockets.dedup_by_key(|socket| socket.address.port());
+        Ok(sockets)
+    }
+
+    /// One server for each socket, still without its title.
+    async fn describe(&self, sockets: &[Socket]) -> io::Result<Vec<Listening>> {
+        let (sockets, job) = (sockets.to_owned(), self.job.clone());
+        let described = tokio::task::spawn_blocking(move || {
+            let holders = holders(&sockets);
+            let describe =
+                |socket: &Socket| describe(socket, holders.get(&socket.inode), job.as_deref());
+            sockets.iter().map(describe).collect()
+        });
+        described.await.map_err(io::Error::other)
+    }
+
+    fn titled(&self, sockets: &[Socket], mut servers: Vec<Listening>) -> Vec<Listening> {
+        let seen = self.seen();
+        for (socket, server) in sockets.iter().zip(&mut servers) {
+            if let Some((_, Seen::Page(title))) = seen.get(&key(socket)) {
+                server.title.clone_from(title);
+            }
+        }
+        servers
+    }
+
+    /// Asks each of `sockets` for its title that was not asked lately, all at once.
+    async fn ask(&self, sockets: &[Socket]) {
+        let due: Vec<Socket> = {
+            let mut seen = self.seen();
+            seen.retain(|listener, _| sockets.iter().any(|socket| key(socket) == *listener));
+            let is_due = |socket: &&Socket| {
+                let last = seen.get(&key(socket));
+                last.is_none_or(|(at, seen)| has_expired(*at, seen))
+            };
+            sockets
+                .iter()
+                .filter(is_due)
+                .take(MOST_TITLES)
+                .copied()
+                .collect()
+        };
+        let mut asked = JoinSet::new();
+        for socket in due {
+            let (owners, uid) = (self.owners.clone(), self.uid);
+            let address = reachable(socket.address);
+            asked.spawn(async move { (key(&socket), title::ask(&owners, address, uid).await) });
+        }
+        for (listener, found) in asked.join_all().await {
+            self.seen().insert(listener, (Instant::now(), found));
+        }
+    }
+
+    /// Whether a server is to be asked again for its title.
+    fn a_title_is_due(&self) -> bool {
+        self.seen()
+            .values()
+            .any(|(at, seen)| has_expired(*at, seen))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<(u16, u64), (Instant, Seen)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(socket: &Socket) -> (u16, u64) {
+    (socket.address.port(), socket.inode)
+}
+
+fn has_expired(at: Instant, seen: &Seen) -> bool {
+    at.elapsed()
+        >= match seen {
+            Seen::Page(_) => TITLE_VALID_FOR,
+            Seen::Silence => SILENCE_VALID_FOR,
+            Seen::NotHttp => NOT_HTTP_VALID_FOR,
+        }
+}
+
+/// Where this node reaches a listener at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn describe(socket: &Socket, pid: Option<&u32>, job: Option<&str>) -> Listening {
@@ -65,8 +243,10 @@ fn describe(socket: &Socket, pid: Option<&u32>, job: Option<&str>) -> Listening 
     Listening {
         port: socket.address.port(),
         address: socket.address.ip().to_string(),
-        process: process.map(|name| name.trim_end().to_owned()),
+        process: process.map(|name| name.chars().filter(|c| !is_unprintable(*c)).collect()),
         pid: pid.copied(),
+        title: None,
+        link: format!("/port/{}/", socket.address.port()),
         in_session,
     }
 }
@@ -118,37 +298,6 @@ fn socket_inodes(descriptors: &Path) -> impl Iterator<Item = u64> {
         })
 }
 
-/// The index page: links to the user's own dev servers.
-pub fn index(servers: &[Listening]) -> Response<Full<Bytes>> {
-    let (here, elsewhere): (Vec<_>, Vec<_>) = servers.iter().partition(|server| server.in_session);
-    let mut body = String::from("<h1>Your dev servers</h1>");
-    if here.is_empty() {
-        body.push_str("<p>None yet. Start one, and it appears here.</p>");
-    } else {
-        body.push_str(&table(&here));
-    }
-    if !elsewhere.is_empty() {
-        body.push_str("<h2>Elsewhere of yours on this node</h2>");
-        body.push_str(&table(&elsewhere));
-    }
-    page("Your dev servers", &body)
-}
-
-fn table(servers: &[&Listening]) -> String {
-    let rows: String = servers
-        .iter()
-        .map(|server| {
-            let process = escape(server.process.as_deref().unwrap_or("?"));
-            let (port, address) = (server.port, escape(&server.address));
-            format!(
-                "<tr><td><a href=\"/port/{port}/\">{port}</a></td><td>{process}</td>\
-                 <td>{address}</td></tr>"
-            )
-        })
-        .collect();
-    format!("<table><tr><th>Port</th><th>Program</th><th>Address</th></tr>{rows}</table>")
-}
-
 #[cfg(test)]
 impl Listening {
     pub(crate) fn example(port: u16) -> Self {
@@ -157,6 +306,8 @@ impl Listening {
             address: "127.0.0.1".into(),
             process: Some("node".into()),
             pid: Some(1),
+            title: None,
+            link: format!("/port/{port}/"),
             in_session: true,
         }
     }
@@ -168,6 +319,11 @@ mod tests {
 
     use super::*;
 
+    async fn list(uid: u32, own_ports: Vec<u16>, job: Option<String>) -> Vec<Listening> {
+        let servers = Servers::new(Owners::probe(), uid, own_ports, job);
+        servers.list().await.unwrap()
+    }
+
     #[tokio::test]
     async fn lists_what_this_user_serves_and_not_the_proxy() {
         let uid = rustix::process::geteuid().as_raw();
@@ -176,7 +332,7 @@ mod tests {
             TcpListener::bind("[::1]:0").unwrap(),
         );
         let [one, two] = [&one, &two].map(|listener| listener.local_addr().unwrap());
-        let listed = list(&Owners::probe(), uid, two.port(), None).await.unwrap();
+        let listed = list(uid, vec![two.port()], None).await;
         let found = listed
             .iter()
             .find(|server| server.port == one.port())
@@ -186,7 +342,7 @@ mod tests {
         assert!(found.in_session);
         assert!(!listed.iter().any(|server| server.port == two.port()));
 
-        let strangers = list(&Owners::probe(), uid + 1, 0, None).await.unwrap();
+        let strangers = list(uid + 1, Vec::new(), None).await;
         assert!(!strangers.iter().any(|server| server.port == one.port()));
     }
 
@@ -195,9 +351,7 @@ mod tests {
         let uid = rustix::process::geteuid().as_raw();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let listed = list(&Owners::probe(), uid, 0, Some("no such job"))
-            .await
-            .unwrap();
+        let listed = list(uid, Vec::new(), Some("no such job".into())).await;
         assert!(
             !listed
                 .iter()

@@ -1,25 +1,34 @@
 //! Response fields that name URLs or paths, moved under the prefix that the browser sees.
 //!
-//! A dev server believes that it owns the whole origin. Pure functions over `HeaderMap`; bodies
+//! A dev server believes that it owns the whole origin. Pure functions over [`Fields`]; bodies
 //! are not touched.
 
 use std::fmt;
 
-use http::{
-    HeaderMap, HeaderValue,
-    header::{LOCATION, SET_COOKIE},
+use crate::{
+    http1::{
+        fields::{Edit, Fields},
+        name::Name,
+    },
+    route::{TargetPort, To},
 };
-
-use crate::route::TargetPort;
 
 /// The path under which the browser sees a dev server: `/port/5500`, or what a manager says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
 
 impl Prefix {
-    /// `/port/N`, as this proxy serves it.
-    pub fn of(port: TargetPort) -> Self {
-        Self(format!("/port/{port}"))
+    /// `/port/N` or `/sock/NAME`, as this proxy serves it.
+    pub fn of(to: To<'_>) -> Self {
+        Self(to.to_string())
+    }
+
+    /// `/absport/N`, below which a server sees its whole path.
+    pub fn whole(to: To<'_>) -> Self {
+        match to {
+            To::Port(port) => Self(format!("/absport/{port}")),
+            To::Socket(_) => Self::of(to),
+        }
     }
 
     /// A prefix stated by a manager: absolute, without a slash at its end, and of characters that
@@ -63,37 +72,59 @@ impl fmt::Display for Prefix {
 pub struct View<'a> {
     /// Where the browser sees it.
     pub prefix: &'a Prefix,
-    /// Where it listens.
-    pub port: TargetPort,
+    /// Where it listens; nothing for a Unix socket.
+    pub port: Option<TargetPort>,
+    /// Whether URLs move; a server with a configured base path writes them as they must be.
+    pub moves_urls: bool,
     /// The browser's own `Host`: a URL of that origin is a dev server's, too.
     pub public_host: Option<&'a str>,
     /// Cookies of the proxy and those in front of it, which a dev server must not set.
     pub reserved_cookies: &'a [&'a str],
 }
 
+/// Fields with which one dev server would act on the whole origin, which it shares (S13).
+const ORIGIN_WIDE: [Name; 6] = [
+    Name::AltSvc,
+    Name::ClearSiteData,
+    Name::PublicKeyPins,
+    Name::ServiceWorkerAllowed,
+    Name::SetLogin,
+    Name::StrictTransportSecurity,
+];
+
 impl View<'_> {
-    /// Moves `Location` and `Set-Cookie` under the prefix.
-    pub fn rewrite(&self, headers: &mut HeaderMap) {
-        if let Some(moved) = headers.get(LOCATION).and_then(|value| self.location(value)) {
-            headers.insert(LOCATION, moved);
-        }
-        if headers.contains_key(SET_COOKIE) {
-            let cookies: Vec<_> = headers
-                .get_all(SET_COOKIE)
-                .iter()
-                .filter_map(|value| self.cookie(value))
-                .collect();
-            headers.remove(SET_COOKIE);
-            for cookie in cookies {
-                headers.append(SET_COOKIE, cookie);
+    /// Moves the URLs and cookies of a response under the prefix, and removes what reaches beyond
+    /// one dev server.
+    pub fn rewrite(&self, fields: &mut Fields) {
+        if self.moves_urls {
+            for name in [Name::Location, Name::ContentLocation, Name::SourceMap] {
+                fields.edit(name, |value| self.moved(value, |text| self.url(text)));
             }
+            fields.edit(Name::Refresh, |value| {
+                self.moved(value, |text| self.refresh(text))
+            });
+            fields.edit(Name::Link, |value| {
+                self.moved(value, |text| self.links(text))
+            });
         }
+        fields.edit(Name::SetCookie, |value| {
+            self.cookie(value).map_or(Edit::Drop, Edit::Replace)
+        });
+        fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
     }
 
-    /// A `Location` (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of
-    /// the dev server's own origin or the browser's. Relative and foreign ones stay.
-    fn location(&self, value: &HeaderValue) -> Option<HeaderValue> {
-        let text = value.to_str().ok()?;
+    fn moved(&self, value: &[u8], edit: impl FnOnce(&str) -> Option<String>) -> Edit {
+        // A value may be in any encoding: each byte stands for one character here and back again, and
+        // what is looked for and added is ASCII.
+        let text: String = value.iter().copied().map(char::from).collect();
+        edit(&text).map_or(Edit::Keep, |moved| {
+            Edit::Replace(moved.chars().map(|character| character as u8).collect())
+        })
+    }
+
+    /// A URL (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of the dev
+    /// server's own origin or the browser's. Relative and foreign ones stay.
+    fn url(&self, text: &str) -> Option<String> {
         let path = match text.find("//") {
             // A path from the root, not `//host/path`.
             _ if text.starts_with('/') && !text.starts_with("//") => text,
@@ -115,14 +146,44 @@ impl View<'_> {
         } else {
             format!("/{path}")
         };
-        HeaderValue::try_from(self.prefix.join(&rooted)).ok()
+        Some(self.prefix.join(&rooted))
+    }
+
+    /// `5; url=/x`, as browsers take it.
+    fn refresh(&self, text: &str) -> Option<String> {
+        let at = text.to_ascii_lowercase().find("url=")? + "url=".len();
+        let (before, url) = text.split_at(at);
+        let quote = url.chars().next().filter(|first| "'\"".contains(*first));
+        let bare = url.trim_matches(|c| Some(c) == quote);
+        let (open, moved) = (quote.map(String::from).unwrap_or_default(), self.url(bare)?);
+        Some(format!("{before}{open}{moved}{open}"))
+    }
+
+    /// `</x>; rel=preload, <y>; rel=next` (RFC 8288 section 3).
+    fn links(&self, text: &str) -> Option<String> {
+        let (mut moved, mut rest, mut changed) = (String::new(), text, false);
+        while let Some((before, (url, after))) = rest
+            .split_once('<')
+            .and_then(|(before, inside)| Some((before, inside.split_once('>')?)))
+        {
+            let to = self.url(url);
+            changed |= to.is_some();
+            moved.push_str(before);
+            moved.push('<');
+            moved.push_str(to.as_deref().unwrap_or(url));
+            moved.push('>');
+            rest = after;
+        }
+        moved.push_str(rest);
+        changed.then_some(moved)
     }
 
     fn is_own(&self, authority: &str) -> bool {
         let local = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
-        let is_local = authority
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| local.contains(&host) && port == self.port.to_string());
+        let is_local = authority.rsplit_once(':').is_some_and(|(host, port)| {
+            local.iter().any(|local| host.eq_ignore_ascii_case(local))
+                && self.port.is_some_and(|own| port == own.to_string())
+        });
         is_local
             || self
                 .public_host
@@ -131,8 +192,8 @@ impl View<'_> {
 
     /// A `Set-Cookie` (RFC 6265 section 4.1) confined to the prefix, or nothing where the dev
     /// server must not set it: our own names, and `__Host-` ones, which demand `Path=/`.
-    fn cookie(&self, value: &HeaderValue) -> Option<HeaderValue> {
-        let mut attributes = value.as_bytes().split(|byte| *byte == b';');
+    fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let mut attributes = value.split(|byte| *byte == b';');
         let pair = attributes.next()?;
         let name = pair.split(|byte| *byte == b'=').next()?.trim_ascii();
         let reserved = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-")
@@ -153,16 +214,18 @@ impl View<'_> {
             if key.eq_ignore_ascii_case(b"domain") {
                 continue;
             }
-            moved.push(b';');
-            match std::str::from_utf8(path) {
-                Ok(path) if key.eq_ignore_ascii_case(b"path") && path.starts_with('/') => {
-                    moved.extend_from_slice(b" Path=");
-                    moved.extend_from_slice(self.prefix.join(path).as_bytes());
-                }
-                _ => moved.extend_from_slice(attribute),
+            if !key.eq_ignore_ascii_case(b"path") {
+                moved.push(b';');
+                moved.extend_from_slice(attribute);
+            } else if let Ok(path) = std::str::from_utf8(path)
+                && path.starts_with('/')
+            {
+                moved.extend_from_slice(b"; Path=");
+                moved.extend_from_slice(self.prefix.join(path).as_bytes());
             }
+            // Any other path stands for the page's own (RFC 6265 section 5.2.4), and so does none.
         }
-        HeaderValue::from_bytes(&moved).ok()
+        Some(moved)
     }
 }
 
@@ -172,20 +235,21 @@ mod tests {
 
     use super::*;
 
-    fn rewritten(name: &'static str, value: &str) -> Option<String> {
+    fn rewritten(name: Name, value: &str) -> Option<String> {
         let prefix = Prefix::parse("/port/5500").unwrap();
         let view = View {
             prefix: &prefix,
-            port: TargetPort::new(5500).unwrap(),
+            moves_urls: true,
+            port: TargetPort::new(5500),
             public_host: Some("hpc.example.org"),
             reserved_cookies: &["__hpc_proxy"],
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(name, value.parse().unwrap());
-        view.rewrite(&mut headers);
-        headers
+        let mut fields = Fields::new();
+        fields.push(name, value.as_bytes());
+        view.rewrite(&mut fields);
+        fields
             .get(name)
-            .map(|value| value.to_str().unwrap().to_owned())
+            .map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 
     // Behaviour 87.
@@ -205,6 +269,7 @@ mod tests {
             ("http://localhost:5500", "/port/5500/"),
             ("http://localhost:5500?q", "/port/5500/?q"),
             ("HTTP://[::1]:5500/", "/port/5500/"),
+            ("HTTP://LocalHost:5500/", "/port/5500/"),
             ("https://hpc.example.org/x", "/port/5500/x"),
             ("https://hpc.example.org/port/5500/x", "/port/5500/x"),
             ("//localhost:5500/x", "/port/5500/x"),
@@ -214,10 +279,71 @@ mod tests {
             ("mailto:a@example.org", "mailto:a@example.org"),
         ] {
             assert_eq!(
-                rewritten("location", before).as_deref(),
+                rewritten(Name::Location, before).as_deref(),
                 Some(after),
                 "{before}"
             );
+        }
+    }
+
+    // A browser takes such a path as it is, and asks for it at the root.
+    #[test]
+    fn a_location_moves_in_any_encoding() {
+        let prefix = Prefix::parse("/port/5500").unwrap();
+        let view = View {
+            prefix: &prefix,
+            moves_urls: true,
+            port: TargetPort::new(5500),
+            public_host: None,
+            reserved_cookies: &[],
+        };
+        for path in [&b"/\xe4"[..], "/ä".as_bytes()] {
+            let mut fields = Fields::new();
+            fields.push(Name::Location, path);
+            view.rewrite(&mut fields);
+            assert_eq!(
+                fields.get(Name::Location),
+                Some(&[b"/port/5500", path].concat()[..])
+            );
+        }
+    }
+
+    // Behaviour 88.
+    #[test]
+    fn other_fields_with_urls_move_as_a_location_does() {
+        for (name, before, after) in [
+            (Name::ContentLocation, "/x", "/port/5500/x"),
+            (Name::SourceMap, "/a.js.map", "/port/5500/a.js.map"),
+            (Name::SourceMap, "a.js.map", "a.js.map"),
+            (Name::Refresh, "5", "5"),
+            (Name::Refresh, "5; url=/x", "5; url=/port/5500/x"),
+            (Name::Refresh, "0;URL='/x'", "0;URL='/port/5500/x'"),
+            (
+                Name::Refresh,
+                "0; url=https://example.org/",
+                "0; url=https://example.org/",
+            ),
+            (
+                Name::Link,
+                "</a.css>; rel=preload, <b>; rel=next, </c>; rel=\"x\"",
+                "</port/5500/a.css>; rel=preload, <b>; rel=next, </port/5500/c>; rel=\"x\"",
+            ),
+            (
+                Name::Link,
+                "<https://example.org/>",
+                "<https://example.org/>",
+            ),
+            (Name::Link, "<broken", "<broken"),
+        ] {
+            assert_eq!(rewritten(name, before).as_deref(), Some(after), "{before}");
+        }
+    }
+
+    // S13.
+    #[test]
+    fn what_would_act_on_the_whole_origin_is_removed() {
+        for name in ORIGIN_WIDE {
+            assert_eq!(rewritten(name, "x"), None, "{name:?}");
         }
     }
 
@@ -234,6 +360,7 @@ mod tests {
                 Some("a=1; Path=/port/5500/x; SameSite=Lax"),
             ),
             ("a=1; Path=/port/5500/x", Some("a=1; Path=/port/5500/x")),
+            ("a=1; Path=; Secure; Path=x", Some("a=1; Secure")),
             ("a=1; Domain=example.org; X=y", Some("a=1; X=y")),
             (
                 "a=\"b=c\"; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
@@ -243,7 +370,7 @@ mod tests {
             ("__Host-a=1; Path=/; Secure", None),
         ] {
             assert_eq!(
-                rewritten("set-cookie", before).as_deref(),
+                rewritten(Name::SetCookie, before).as_deref(),
                 after,
                 "{before}"
             );
@@ -261,14 +388,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_location_is_moved_once(path in "/[!-~]{0,20}") {
-            if let Some(once) = rewritten("location", &path) {
-                prop_assert_eq!(rewritten("location", &once), Some(once.clone()));
+            if let Some(once) = rewritten(Name::Location, &path) {
+                prop_assert_eq!(rewritten(Name::Location, &once), Some(once.clone()));
             }
         }
 
         #[test]
         fn no_cookie_escapes_the_prefix(value in "[a-z]{1,3}=[a-z]{0,3}(; ?(Path|path|PATH) ?= ?/[a-z/.]{0,6}|; ?[dD]omain=[a-z.]{0,5}|; [a-zA-Z]{1,5}){0,4}") {
-            let moved = rewritten("set-cookie", &value).unwrap().to_lowercase();
+            let moved = rewritten(Name::SetCookie, &value).unwrap().to_lowercase();
             for attribute in moved.split(';').skip(1).map(str::trim) {
                 prop_assert!(!attribute.starts_with("domain"));
                 if let Some(path) = attribute.strip_prefix("path=") {

@@ -3,7 +3,7 @@
 //! Works on the raw bytes of the target: nothing is decoded, so nothing needs to be encoded
 //! again and `%2F` survives. Who may ask, and whose port N is, is not decided here.
 
-use std::{borrow::Cow, fmt, num::NonZeroU16, str::FromStr};
+use std::{fmt, num::NonZeroU16, str::FromStr};
 
 use thiserror::Error;
 
@@ -46,6 +46,47 @@ impl FromStr for TargetPort {
     }
 }
 
+/// The name of a Unix-socket target: letters, digits, `.`, `_` and `-`, and no dot first, so that
+/// it names one file in one directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketName<'a>(&'a str);
+
+impl<'a> SocketName<'a> {
+    /// The name, where `text` is one.
+    pub fn new(text: &'a str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let sound = !text.is_empty()
+            && text.len() <= 64
+            && !text.starts_with(['.', '-'])
+            && text.bytes().all(plain);
+        sound.then_some(Self(text))
+    }
+
+    /// The file's name.
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+/// Which of the user's servers is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To<'a> {
+    /// The one that listens on a port of localhost.
+    Port(TargetPort),
+    /// The one that listens on a Unix socket.
+    Socket(SocketName<'a>),
+}
+
+impl fmt::Display for To<'_> {
+    /// The path under which it is served: `/port/N` or `/sock/NAME`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "/port/{port}"),
+            Self::Socket(name) => write!(f, "/sock/{}", name.as_str()),
+        }
+    }
+}
+
 /// What a request target asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route<'a> {
@@ -53,22 +94,12 @@ pub enum Route<'a> {
     Index,
     /// Below [`OWN_PAGES`]: the rest of the target, query included.
     Own(&'a str),
-    /// `/port/N` without the slash, and the query with its `?` or nothing.
-    Bare(TargetPort, &'a str),
-    /// `/port/N/...`: the port, and the target that its server shall see, byte for byte.
-    Port(TargetPort, &'a str),
-}
-
-impl<'a> Route<'a> {
-    /// The target port and the origin-form target that its server shall see, for the routes that
-    /// are forwarded.
-    pub fn forwarded(&self) -> Option<(TargetPort, Cow<'a, str>)> {
-        match self {
-            Self::Port(port, rest) => Some((*port, Cow::Borrowed(*rest))),
-            Self::Bare(port, query) => Some((*port, Cow::Owned(format!("/{query}")))),
-            Self::Index | Self::Own(_) => None,
-        }
-    }
+    /// `/port/N` or `/sock/NAME` without the slash, and the query with its `?` or nothing.
+    Bare(To<'a>, &'a str),
+    /// `/port/N/...` or `/sock/NAME/...`, and the target that the server shall see, byte for byte.
+    Below(To<'a>, &'a str),
+    /// `/absport/N...`: the server sees the whole target, for one with a configured base path.
+    Whole(TargetPort),
 }
 
 /// Why a request target leads nowhere. All of them are the client's fault.
@@ -80,6 +111,9 @@ pub enum RouteError {
     /// The segment behind `/port/` is no port number.
     #[error("`{0}` is not a port number from 1 to 65535")]
     BadPort(String),
+    /// The segment behind `/sock/` is no name of a socket.
+    #[error("`{0}` is not the name of a socket")]
+    BadSocket(String),
     /// Not an origin-form target (RFC 9112 section 3.2.1), or one with an encoded NUL.
     #[error("the request target is malformed")]
     Malformed,
@@ -101,19 +135,27 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, RouteError> {
     if matches!(&target[..path_end], "/" | "/port" | "/port/") {
         return Ok(Route::Index);
     }
-    let rest = target
-        .strip_prefix("/port/")
+    let (root, rest) = ["/port/", "/sock/", "/absport/"]
+        .iter()
+        .find_map(|root| Some((*root, target.strip_prefix(root)?)))
         .ok_or(RouteError::NoSuchPath)?;
     let segment_end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (segment, rest) = rest.split_at(segment_end);
     if segment.is_empty() {
         return Err(RouteError::NoSuchPath);
     }
-    let port = segment.parse()?;
+    let to = match root {
+        "/sock/" => {
+            let name = SocketName::new(segment);
+            To::Socket(name.ok_or_else(|| RouteError::BadSocket(segment.to_owned()))?)
+        }
+        "/absport/" => return Ok(Route::Whole(segment.parse()?)),
+        _ => To::Port(segment.parse()?),
+    };
     if rest.starts_with('/') {
-        Ok(Route::Port(port, rest))
+        Ok(Route::Below(to, rest))
     } else {
-        Ok(Route::Bare(port, rest))
+        Ok(Route::Bare(to, rest))
     }
 }
 
@@ -123,8 +165,8 @@ mod tests {
 
     use super::*;
 
-    fn port(number: u16) -> TargetPort {
-        TargetPort::new(number).unwrap()
+    fn to(port: u16) -> To<'static> {
+        To::Port(TargetPort::new(port).unwrap())
     }
 
     // Behaviours 1 to 9 and 12 to 15.
@@ -147,7 +189,7 @@ mod tests {
             let target = format!("/port/5500{rest}");
             assert_eq!(
                 parse(target.as_bytes()),
-                Ok(Route::Port(port(5500), rest)),
+                Ok(Route::Below(to(5500), rest)),
                 "{target}"
             );
         }
@@ -158,12 +200,30 @@ mod tests {
         for query in ["", "?", "?x", "?x=/a"] {
             let target = format!("/port/5500{query}");
             let route = parse(target.as_bytes()).unwrap();
-            assert_eq!(route, Route::Bare(port(5500), query));
-            assert_eq!(
-                route.forwarded(),
-                Some((port(5500), format!("/{query}").into()))
-            );
+            assert_eq!(route, Route::Bare(to(5500), query));
         }
+    }
+
+    // Behaviours 29 and 125.
+    #[test]
+    fn there_are_two_more_roots() {
+        let name = |text| To::Socket(SocketName::new(text).unwrap());
+        let of = |target: &'static str| parse(target.as_bytes());
+        assert_eq!(
+            of("/sock/app.sock/a?b"),
+            Ok(Route::Below(name("app.sock"), "/a?b"))
+        );
+        assert_eq!(of("/sock/app?b"), Ok(Route::Bare(name("app"), "?b")));
+        for bad in ["..", ".x", "-x", "a%2Fb", "a:b", "a b"] {
+            let refused = Err(RouteError::BadSocket(bad.to_owned()));
+            assert_eq!(parse(format!("/sock/{bad}/").as_bytes()), refused, "{bad}");
+        }
+        let port = TargetPort::new(8000).unwrap();
+        for target in ["/absport/8000/a", "/absport/8000", "/absport/8000?x"] {
+            assert_eq!(of(target), Ok(Route::Whole(port)), "{target}");
+        }
+        assert_eq!(of("/absport/0/"), Err(RouteError::BadPort("0".into())));
+        assert_eq!(of("/sock/"), Err(RouteError::NoSuchPath));
     }
 
     // Behaviour 20.
@@ -247,12 +307,12 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_is_spelled_back(target in r"/(port/?)?[0-9]{0,6}[/?]?[ -~]{0,20}") {
+        fn what_parses_is_spelled_back(target in r"/((port|sock)/?)?[0-9]{0,6}[/?]?[ -~]{0,20}") {
             match parse(target.as_bytes()) {
-                Ok(Route::Port(port, rest)) => prop_assert_eq!(format!("/port/{port}{rest}"), target),
-                Ok(Route::Bare(port, query)) => prop_assert_eq!(format!("/port/{port}{query}"), target),
+                Ok(Route::Below(to, rest)) => prop_assert_eq!(format!("{to}{rest}"), target),
+                Ok(Route::Bare(to, query)) => prop_assert_eq!(format!("{to}{query}"), target),
                 Ok(Route::Own(rest)) => prop_assert_eq!(format!("{OWN_PAGES}{rest}"), target),
-                Ok(Route::Index) | Err(_) => {}
+                Ok(Route::Index | Route::Whole(_)) | Err(_) => {}
             }
         }
 
@@ -261,7 +321,7 @@ mod tests {
             prop_assume!(!rest.contains("%00"));
             let target = format!("/port/{port}{rest}");
             let route = parse(target.as_bytes()).unwrap();
-            prop_assert_eq!(route, Route::Port(TargetPort::new(port).unwrap(), &rest));
+            prop_assert_eq!(route, Route::Below(to(port), &rest));
         }
     }
 }

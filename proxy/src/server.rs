@@ -1,53 +1,58 @@
-//! The proxy itself: decides who asks for what, and forwards.
+//! The proxy itself: decides who asks for what, and where it goes.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{convert::Infallible, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{HOST, LOCATION, SET_COOKIE},
-    uri::{PathAndQuery, Scheme},
+    HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE},
 };
-use http_body_util::{Either, Full};
-use hyper::body::Incoming;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept::{self, Body},
+    accept::{self, Listener, Terms},
     answer::{Problem, Reader, json},
-    auth::{self, Nonce, TOKEN_HEADER, Token},
-    forward::Forwarder,
-    headers::{
-        self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, cookie,
+    auth::{self, Nonce, Token},
+    headers::{self, WEBSOCKET, cookie},
+    hop::Hop,
+    http1::{
+        fields::Fields,
+        framing::Framing,
+        head::RequestHead,
+        name::Name,
+        target::{host_name, is_host},
     },
     link::Redeemed,
-    ports::{self, Listening},
+    metrics::Metrics,
+    ports::{self, Servers},
     rewrite::{Prefix, View},
-    route::{self, Route, TargetPort},
-    upgrade::Pipes,
-    upstream::{Loopback, owner::Owners},
+    route::{self, Route, RouteError, TargetPort, To},
+    service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong, shown},
+    socket::Socket,
+    upstream::{DialError, Loopback, Target, owner::Owners},
 };
 
 /// The cookie of a browser that came by a link: not for scripts, and not for requests that
 /// another site makes.
 const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
+/// Below are services of the system, and no user's dev servers (S20). Those above, such as NFS or
+/// Slurm's daemons, belong to other users than the proxy's, which rules them out like any other.
+const LOWEST_PORT: u16 = 1024;
 
 /// What a running proxy knows of itself.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The user whose servers it forwards to.
     pub uid: u32,
-    /// Where it listens.
+    /// Where it listens; 0 where only on a Unix socket.
     pub port: u16,
     /// This start of it; see [`auth::random_instance`].
     pub instance: String,
     /// The Slurm job it runs in.
     pub job: Option<String>,
+    /// Names of the node that it runs on.
+    pub hosts: Vec<String>,
 }
 
 /// Who must show what to be served.
@@ -59,58 +64,57 @@ pub enum Access {
     Anyone,
 }
 
-/// Serves `listener` until `stop`, then lets what is under way end within `grace`. `token` is what
-/// the proxy proves itself by, whatever `access` asks of others.
-pub async fn serve(
-    listener: TcpListener,
-    identity: Identity,
-    token: Token,
-    access: Access,
-    stop: CancellationToken,
-    grace: Duration,
-) {
-    let owners = Owners::probe();
-    let pipes = Pipes::default();
-    let proxy = Arc::new(Proxy {
-        forwarder: Forwarder::new(Loopback::new(owners.clone(), identity.uid), pipes.clone()),
-        loopback: Loopback::new(owners.clone(), identity.uid),
-        owners,
-        redeemed: Redeemed::default(),
-        identity,
-        token,
-        access,
-    });
-    let answer = move |request, peer| {
-        let proxy = Arc::clone(&proxy);
-        async move { proxy.respond(request, peer).await }
-    };
-    let requests = accept::serve(listener, answer, stop.clone(), grace);
-    let stopped_at = async {
-        stop.cancelled().await;
-        Instant::now()
-    };
-    let (requests, stopped_at) = tokio::join!(requests, stopped_at);
-    // Last, since a connection that just ended may have become a pipe.
-    let pipes = pipes
-        .drain(grace.saturating_sub(stopped_at.elapsed()))
-        .await;
-    if requests > 0 || pipes > 0 {
-        tracing::warn!(
-            requests,
-            pipes,
-            "cut what did not end within the grace period"
-        );
-    }
+/// What a proxy is told to do.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who is served.
+    pub access: Access,
+    /// Protocols besides WebSocket that a client may switch to.
+    pub upgrades: Vec<String>,
+    /// Whether ports below 1024 are forwarded to.
+    pub low_ports: bool,
+    /// Whether the servers of the session are asked for their titles.
+    pub titles: bool,
+    /// The directory of Unix-socket servers, if there is one.
+    pub sockets: Option<PathBuf>,
 }
 
-struct Proxy {
+/// Serves `listeners` until `stop`, then lets what is under way end within its grace. `token` is
+/// what the proxy proves itself by, whatever `rules` ask of others.
+pub async fn serve(
+    listeners: Vec<Listener>,
     identity: Identity,
     token: Token,
-    access: Access,
-    owners: Owners,
+    rules: Rules,
+    terms: &Terms,
+    stop: CancellationToken,
+) {
+    let metrics = Arc::new(Metrics::default());
+    let proxy = Proxy::new(
+        identity,
+        token,
+        rules,
+        Owners::probe(),
+        Arc::clone(&metrics),
+    );
+    accept::serve(listeners, proxy, metrics, terms, stop).await;
+}
+
+/// A proxy's rules and what it knows, as the engine asks it.
+#[derive(Debug)]
+pub struct Proxy {
+    identity: Identity,
+    token: Token,
+    /// What a request must show, spelt once.
+    header: String,
+    cookie: String,
+    rules: Rules,
+    upgrades: Vec<String>,
+    servers: Arc<Servers>,
     loopback: Loopback,
-    forwarder: Forwarder<Loopback, Incoming>,
     redeemed: Redeemed,
+    metrics: Arc<Metrics>,
+    started: Instant,
 }
 
 /// Who asks. Only a manager's statements about earlier hops are believed.
@@ -121,101 +125,148 @@ enum Caller {
     Anyone,
 }
 
+/// How an answer is seen by its browser.
+#[derive(Debug)]
+pub struct Seen {
+    prefix: Prefix,
+    /// Whether URLs are moved under the prefix; cookies always are.
+    moves_urls: bool,
+    port: Option<TargetPort>,
+    host: Option<String>,
+}
+
 impl Proxy {
-    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let reader = Reader::of(request.headers());
-        let is_head = request.method() == Method::HEAD;
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        match self.route(request, peer).await {
-            Ok(response) => {
-                let status = response.status().as_u16();
-                // Managers ask for proofs every few seconds.
-                if path.starts_with("/_hpc-proxy/proof/") {
-                    tracing::trace!(%peer, status, "proved");
-                } else {
-                    tracing::debug!(%peer, %method, path, status, "answered");
-                }
-                response
-            }
-            Err(problem) => {
-                let own = match problem {
-                    Problem::Dial(_) | Problem::OwnPort(_) => {
-                        self.servers().await.unwrap_or_default()
-                    }
-                    _ => Vec::new(),
-                };
-                let answer = problem.answer(&own);
-                let error = &problem as &dyn std::error::Error;
-                tracing::debug!(%peer, %method, path, status = answer.status.as_u16(), error, "refused");
-                let mut response = answer.into_response(reader);
-                if is_head {
-                    *response.body_mut() = Full::default();
-                }
-                response.map(Either::Right)
-            }
+    /// One that asks `owners` whose a server is.
+    pub fn new(
+        identity: Identity,
+        token: Token,
+        rules: Rules,
+        owners: Owners,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let mut upgrades = vec![WEBSOCKET.to_owned()];
+        upgrades.extend(rules.upgrades.iter().cloned());
+        Self {
+            loopback: Loopback::new(owners.clone(), identity.uid, rules.sockets.clone()),
+            servers: Arc::new(
+                Servers::new(
+                    owners,
+                    identity.uid,
+                    vec![identity.port],
+                    identity.job.clone(),
+                )
+                .asking_titles(rules.titles),
+            ),
+            header: token.reveal(),
+            cookie: token.cookie_value(),
+            redeemed: Redeemed::default(),
+            identity,
+            token,
+            rules,
+            upgrades,
+            metrics,
+            started: Instant::now(),
         }
     }
 
     /// Authentication comes before everything that depends on the target, so that a stranger
-    /// learns nothing about routes or ports.
+    /// learns nothing about routes or ports (S2).
     async fn route(
         &self,
-        request: Request<Incoming>,
-        peer: IpAddr,
-    ) -> Result<Response<Body>, Problem> {
-        let target = request.uri().path_and_query().cloned();
-        let route = target
-            .as_ref()
-            .ok_or(Problem::Route(route::RouteError::Malformed))
-            .and_then(|target| Ok(route::parse(target.as_str().as_bytes())?));
-        if let Ok(Route::Own(page)) = &route
-            && let Some(response) = self.open_page(page, &request)?
-        {
-            return Ok(response.map(Either::Right));
+        head: &mut RequestHead,
+        framing: Framing,
+        peer: Peer,
+        known: &mut bool,
+    ) -> Result<Decision<Self>, Problem> {
+        if let Some(page) = self.open_page(head)? {
+            return Ok(Decision::Answer(page));
         }
-        let caller = self.caller(request.headers())?;
-        if [Method::CONNECT, Method::TRACE].contains(request.method()) {
+        let caller = self.caller(&head.fields, peer)?;
+        *known = true;
+        self.check_host(head, caller)?;
+        if [&b"CONNECT"[..], b"TRACE"].contains(&head.method()) || head.target() == b"*" {
             return Err(Problem::Method);
         }
-        let route = route?;
-        let Some((port, rest)) = route.forwarded() else {
-            return self
-                .own_page(&route, request.method())
-                .await
-                .map(|page| page.map(Either::Right));
+        let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
+        let upgrade = headers::asked_upgrade(head, framing, &self.upgrades).map(str::to_owned);
+        let target = head.target().to_vec();
+        let (to, rest, prefix): (To<'_>, Vec<u8>, _) = match route::parse(&target)? {
+            Route::Bare(to, query) if reads && upgrade.is_none() => {
+                return Ok(Decision::Answer(redirect_to_slash(to, query)));
+            }
+            Route::Bare(to, query) => (to, format!("/{query}").into(), Some(Prefix::of(to))),
+            Route::Below(to, rest) => (to, rest.as_bytes().into(), Some(Prefix::of(to))),
+            Route::Whole(port) => (To::Port(port), target.clone(), None),
+            route @ (Route::Index | Route::Own(_)) => {
+                return if reads {
+                    let path = shown(head).1;
+                    self.own_page(&route, path).await.map(Decision::Answer)
+                } else {
+                    Err(Problem::Method)
+                };
+            }
         };
-        if port.get() == self.identity.port {
-            return Err(Problem::OwnPort(port));
+        if let To::Port(port) = to {
+            if port.get() == self.identity.port {
+                return Err(Problem::OwnPort(port));
+            }
+            if port.get() < LOWEST_PORT && !self.rules.low_ports {
+                return Err(Problem::SystemPort(port));
+            }
         }
-        let is_read = [Method::GET, Method::HEAD].contains(request.method());
-        if let Route::Bare(port, query) = route
-            && is_read
-            && !headers::asks_for_websocket(&request)
-        {
-            return Ok(redirect_to_slash(port, query).map(Either::Right));
+        if upgrade.is_some() && caller != Caller::Manager && is_foreign(&head.fields) {
+            return Err(Problem::ForeignPage);
         }
-        self.forward(request, peer, caller, port, &rest).await
+        let target = self.loopback.choose(to).await?;
+
+        let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
+        let fields = &mut head.fields;
+        if headers::goes_in_circles(fields) {
+            return Err(Problem::Loop);
+        }
+        headers::strip_request_hop(fields);
+        if let Some(protocol) = &upgrade {
+            headers::set_upgrade(fields, protocol);
+        }
+        for name in auth::COOKIES {
+            headers::strip_cookie(fields, name);
+        }
+        hop.state(fields, &target.host());
+        head.set_target(&rest);
+
+        let port = match to {
+            To::Port(port) => Some(port),
+            To::Socket(_) => None,
+        };
+        let seen = Seen {
+            moves_urls: hop.prefix.is_some(),
+            prefix: hop.prefix.unwrap_or_else(|| Prefix::whole(to)),
+            port,
+            host: hop.host.and_then(|host| String::from_utf8(host).ok()),
+        };
+        Ok(Decision::Forward(Forward {
+            target,
+            view: seen,
+            upgrade,
+        }))
     }
 
     /// The two pages for those who have no token yet.
-    fn open_page(
-        &self,
-        page: &str,
-        request: &Request<Incoming>,
-    ) -> Result<Option<Response<Full<Bytes>>>, Problem> {
+    fn open_page(&self, head: &RequestHead) -> Result<Option<Page>, Problem> {
         let token = &self.token;
-        if request.method() != Method::GET {
-            return Ok(None);
-        }
+        let page = std::str::from_utf8(head.target())
+            .ok()
+            .and_then(|target| target.strip_prefix(route::OWN_PAGES))
+            .filter(|_| head.method() == b"GET");
+        let Some(page) = page else { return Ok(None) };
         if let Some(nonce) = page
             .strip_prefix("proof/")
             .and_then(|hex| Nonce::parse(hex.as_bytes()))
         {
             let proof = token.prove(&nonce, &self.identity.instance, self.identity.port);
-            return Ok(Some(json(
+            return Ok(Some(whole(json(
                 &serde_json::to_value(proof).expect("two strings"),
-            )));
+            ))));
         }
         let Some(query) = page.strip_prefix("login?") else {
             return Ok(None);
@@ -234,153 +285,214 @@ impl Proxy {
             None => "/".to_owned(),
         };
         let mut response = redirect(StatusCode::SEE_OTHER, &to);
-        let cookie = format!(
-            "{}={}; {COOKIE_ATTRIBUTES}",
-            auth::COOKIE,
-            token.cookie_value()
-        );
+        let cookie = format!("{}={}; {COOKIE_ATTRIBUTES}", auth::COOKIE, self.cookie);
         let cookie = HeaderValue::try_from(cookie).expect("hexadecimal and attributes");
         response.headers_mut().insert(SET_COOKIE, cookie);
         Ok(Some(response))
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let token = &self.token;
-        let mut claims = headers.get_all(TOKEN_HEADER).iter();
+    fn caller(&self, fields: &Fields, peer: Peer) -> Result<Caller, Problem> {
+        let mut claims = fields.all(Name::Token);
         match (claims.next(), claims.next()) {
-            (Some(claim), None) if token.matches(claim.as_bytes()) => Ok(Caller::Manager),
-            (None, _)
-                if cookie(headers, auth::COOKIE)
-                    .is_some_and(|claim| token.matches_cookie(claim)) =>
-            {
-                Ok(Caller::Browser)
+            (Some(claim), None) if auth::same(self.header.as_bytes(), claim) => {
+                return Ok(Caller::Manager);
             }
-            _ if self.access == Access::Anyone => Ok(Caller::Anyone),
-            _ => Err(Problem::Unauthorised),
+            (Some(_), _) => {}
+            // The kernel says who it is: the same user, who could read the token as well.
+            (None, _)
+                if peer
+                    == (Peer::Local {
+                        uid: self.identity.uid,
+                    }) =>
+            {
+                return Ok(Caller::Manager);
+            }
+            (None, _) => {
+                let claim = cookie(fields, auth::COOKIE);
+                if claim.is_some_and(|claim| auth::same(self.cookie.as_bytes(), claim)) {
+                    return Ok(Caller::Browser);
+                }
+            }
+        }
+        match self.rules.access {
+            Access::Anyone => Ok(Caller::Anyone),
+            Access::Token => Err(Problem::Unauthorised),
         }
     }
 
-    async fn own_page(
-        &self,
-        route: &Route<'_>,
-        method: &Method,
-    ) -> Result<Response<Full<Bytes>>, Problem> {
-        let no_such_path = Problem::Route(route::RouteError::NoSuchPath);
-        if ![Method::GET, Method::HEAD].contains(method) {
-            return Err(Problem::Method);
+    /// A page of another site can have its name point here (S15). A cookie or the token is never
+    /// sent along then; without either, the name is all that tells.
+    fn check_host(&self, head: &RequestHead, caller: Caller) -> Result<(), Problem> {
+        if caller != Caller::Anyone && !head.is_absolute {
+            return Ok(());
         }
-        let mut response = match route {
-            Route::Index => ports::index(&self.servers().await?),
-            Route::Own("ports") => json(&serde_json::json!({ "ports": self.servers().await? })),
-            Route::Own(_) | Route::Port(..) | Route::Bare(..) => return Err(no_such_path),
+        let own = head.fields.get(Name::Host).is_none_or(|host| {
+            let name = String::from_utf8_lossy(host_name(host)).to_ascii_lowercase();
+            let name = name.strip_suffix('.').unwrap_or(&name);
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse::<IpAddr>().is_ok()
+                || self
+                    .identity
+                    .hosts
+                    .iter()
+                    .any(|own| own.eq_ignore_ascii_case(name))
+        });
+        if own {
+            Ok(())
+        } else {
+            Err(Problem::ForeignHost)
+        }
+    }
+
+    async fn own_page(&self, route: &Route<'_>, path: &str) -> Result<Page, Problem> {
+        let listed = async || {
+            let servers = self.servers.list_with_titles().await;
+            servers.map_err(Problem::NoList)
         };
-        if method == Method::HEAD {
-            *response.body_mut() = Full::default();
-        }
-        Ok(response)
+        let page = match route {
+            Route::Index => ports::index(&listed().await?, path),
+            Route::Own("page.js") => ports::script(),
+            Route::Own("ports") => json(&serde_json::json!({ "ports": listed().await? })),
+            Route::Own("events") => {
+                let events = ports::events(Arc::clone(&self.servers));
+                let mut page = Response::new(PageBody::Pieces(events));
+                for (name, value) in [
+                    (CONTENT_TYPE, ports::EVENTS_CONTENT_TYPE),
+                    (CACHE_CONTROL, "no-store"),
+                ] {
+                    page.headers_mut()
+                        .insert(name, HeaderValue::from_static(value));
+                }
+                return Ok(page);
+            }
+            Route::Own("health") => json(&serde_json::json!({
+                "status": "ok",
+                "version": env!("CARGO_PKG_VERSION"),
+                "instance": self.identity.instance,
+                "job": self.identity.job,
+                "uptime_seconds": self.started.elapsed().as_secs(),
+            })),
+            Route::Own("metrics") => {
+                let mut page = Response::new(Bytes::from(self.metrics.to_text()));
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                page.headers_mut().insert(CONTENT_TYPE, kind);
+                page
+            }
+            _ => return Err(Problem::Route(RouteError::NoSuchPath)),
+        };
+        Ok(whole(page))
     }
 
-    async fn servers(&self) -> Result<Vec<Listening>, Problem> {
-        let Identity { uid, port, job, .. } = &self.identity;
-        ports::list(&self.owners, *uid, *port, job.as_deref())
-            .await
-            .map_err(|source| {
-                let port = TargetPort::new(*port).expect("a bound port is not 0");
-                crate::upstream::DialError::OwnerUnknown { port, source }.into()
-            })
+    async fn refuse(&self, problem: Problem, head: &RequestHead, peer: Peer) -> Page {
+        let own = if problem.wants_list() {
+            self.servers.list().await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let answer = problem.answer(&own);
+        let (method, path) = shown(head);
+        let (status, error) = (answer.status.as_u16(), &problem as &dyn std::error::Error);
+        tracing::debug!(%peer, method, path, status, error, "refused");
+        whole(answer.into_response(Reader::of(head.fields.all(Name::Accept))))
     }
+}
 
-    async fn forward(
+impl Service for Proxy {
+    type Target = Target;
+    type View = Seen;
+    type DialError = DialError;
+    type Call = Infallible;
+
+    async fn decide(
         &self,
-        mut request: Request<Incoming>,
-        peer: IpAddr,
-        caller: Caller,
-        port: TargetPort,
-        rest: &str,
-    ) -> Result<Response<Body>, Problem> {
-        let target = self.loopback.choose(port).await?;
-        let rest = PathAndQuery::try_from(rest).map_err(|_| route::RouteError::Malformed)?;
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(target.authority());
-        *request.uri_mut() = uri
-            .path_and_query(rest)
-            .build()
-            .expect("all three parts are given");
+        head: &mut RequestHead,
+        framing: Framing,
+        peer: Peer,
+        known: &mut bool,
+    ) -> Decision<Self> {
+        match self.route(head, framing, peer, known).await {
+            Ok(decision) => {
+                if let Decision::Answer(page) = &decision {
+                    let (method, path) = shown(head);
+                    let status = page.status().as_u16();
+                    // Managers ask for proofs every few seconds.
+                    if path.starts_with("/_hpc-proxy/proof/") {
+                        tracing::trace!(%peer, status, "proved");
+                    } else {
+                        tracing::debug!(%peer, method, path, status, "answered");
+                    }
+                }
+                decision
+            }
+            Err(problem) => Decision::Answer(self.refuse(problem, head, peer).await),
+        }
+    }
 
-        let hop = Hop::describe(request.headers(), peer, caller, port);
-        let headers = request.headers_mut();
-        headers::strip_cookie(headers, auth::COOKIE);
-        // The token goes with these: its name begins as theirs do.
-        headers::strip_forwarded(headers);
-        hop.state(headers);
-        let host = HeaderValue::try_from(target.host()).expect("a name and a number");
-        headers.insert(HOST, host);
+    async fn called(
+        &self,
+        call: Infallible,
+        _: Result<Bytes, TooLong>,
+        _: &RequestHead,
+        _: Peer,
+    ) -> Page {
+        match call {}
+    }
 
-        let mut response = self.forwarder.forward(request).await?;
+    async fn dial(&self, target: &Target) -> Result<(Target, Socket), DialError> {
+        self.loopback.dial(target).await
+    }
+
+    fn edit(&self, seen: &Seen, fields: &mut Fields) {
         View {
-            prefix: &hop.prefix,
-            port,
-            public_host: hop.host.as_ref().and_then(|host| host.to_str().ok()),
-            reserved_cookies: &[auth::COOKIE],
+            prefix: &seen.prefix,
+            moves_urls: seen.moves_urls,
+            port: seen.port,
+            public_host: seen.host.as_deref(),
+            reserved_cookies: &auth::COOKIES,
         }
-        .rewrite(response.headers_mut());
-        Ok(response.map(Either::Left))
+        .rewrite(fields);
+    }
+
+    async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
+        self.refuse(fault.into(), head, peer).await
+    }
+
+    fn answered(&self, head: &RequestHead, peer: Peer, target: &Target, status: u16) {
+        self.metrics.answered(status);
+        let (method, path) = shown(head);
+        tracing::debug!(%peer, method, %target, path, status, "answered");
     }
 }
 
-/// What a dev server is told about the way that a request came.
-struct Hop {
-    prefix: Prefix,
-    host: Option<HeaderValue>,
-    scheme: HeaderValue,
-    chain: HeaderValue,
+/// Whether a page of another origin than the one that it asks makes this request, as far as the
+/// browser says (S14).
+fn is_foreign(fields: &Fields) -> bool {
+    let host = fields.get(Name::Host).unwrap_or_default();
+    fields.all(Name::Origin).any(|origin| {
+        let named = origin
+            .strip_prefix(b"http://")
+            .or_else(|| origin.strip_prefix(b"https://"));
+        !named.is_some_and(|named| is_host(named) && named.eq_ignore_ascii_case(host))
+    })
 }
 
-impl Hop {
-    /// A manager's statements are taken where there is exactly one of each (S16); otherwise it is
-    /// as this hop itself saw it.
-    fn describe(headers: &HeaderMap, peer: IpAddr, caller: Caller, port: TargetPort) -> Self {
-        let stated = |name| {
-            let mut values = headers
-                .get_all(name)
-                .iter()
-                .filter(|_| caller == Caller::Manager);
-            values.next().filter(|_| values.next().is_none()).cloned()
-        };
-        let prefix = stated(X_FORWARDED_PREFIX)
-            .and_then(|value| Prefix::parse(value.to_str().ok()?))
-            .unwrap_or_else(|| Prefix::of(port));
-        let peer = peer.to_string();
-        let chain = stated(X_FORWARDED_FOR)
-            .and_then(|chain| Some(format!("{}, {peer}", chain.to_str().ok()?)))
-            .unwrap_or(peer);
-        Self {
-            prefix,
-            host: stated(X_FORWARDED_HOST).or_else(|| headers.get(HOST).cloned()),
-            scheme: stated(X_FORWARDED_PROTO).unwrap_or(HeaderValue::from_static("http")),
-            chain: HeaderValue::try_from(chain).expect("field text and an address"),
-        }
-    }
-
-    fn state(&self, headers: &mut HeaderMap) {
-        let prefix = HeaderValue::try_from(self.prefix.as_str()).expect("a prefix is plain");
-        headers.insert(X_FORWARDED_PREFIX, prefix);
-        if let Some(host) = &self.host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
-        }
-        headers.insert(X_FORWARDED_PROTO, self.scheme.clone());
-        headers.insert(X_FORWARDED_FOR, self.chain.clone());
-    }
+fn whole(page: Response<Bytes>) -> Page {
+    page.map(PageBody::Whole)
 }
 
 /// To `N/`, relative to `/port/N`, so that it holds behind any outer prefix too.
-fn redirect_to_slash(port: TargetPort, query: &str) -> Response<Full<Bytes>> {
-    redirect(StatusCode::PERMANENT_REDIRECT, &format!("{port}/{query}"))
+fn redirect_to_slash(to: To<'_>, query: &str) -> Page {
+    let path = to.to_string();
+    let segment = path.rsplit('/').next().unwrap_or_default();
+    redirect(
+        StatusCode::PERMANENT_REDIRECT,
+        &format!("{segment}/{query}"),
+    )
 }
 
-fn redirect(status: StatusCode, to: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+fn redirect(status: StatusCode, to: &str) -> Page {
+    let mut response = Response::new(PageBody::Whole(Bytes::new()));
     *response.status_mut() = status;
     let to = HeaderValue::try_from(to).expect("parts of a valid target");
     response.headers_mut().insert(LOCATION, to);

@@ -5,227 +5,431 @@
 //! `127.0.0.1:5500` while B holds `[::1]:5500`.
 
 use std::{
-    fmt,
-    future::Future,
-    io,
+    collections::HashMap,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    pin::Pin,
-    task::{Context, Poll},
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http::{Uri, uri::Authority};
-use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use thiserror::Error;
-use tokio::{net::TcpStream, time::timeout};
-use tower_service::Service;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::{Instant, timeout},
+};
 
-use crate::route::TargetPort;
+use crate::{
+    route::{SocketName, TargetPort, To},
+    socket::Socket,
+};
 
 pub mod owner;
-use owner::{Owners, State};
+use owner::Owners;
 
 /// Loopback answers at once unless the server's backlog is full; a person waits no longer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long it is remembered whose listener a port is. A connection to an old one that is closed
+/// is noticed at once all the same, and each new one is proved.
+const CHOICE_HOLDS: Duration = Duration::from_millis(250);
 
-/// Why there is no connection to a target port.
+/// Within this time nothing need be asked again before a connection.
+const CHOICE_IS_FRESH: Duration = Duration::from_millis(1);
+
+/// What a server is called to a person: a port or a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A port of localhost.
+    Port(TargetPort),
+    /// A Unix socket, by its name.
+    Socket(String),
+}
+
+impl From<To<'_>> for Place {
+    fn from(to: To<'_>) -> Self {
+        match to {
+            To::Port(port) => Self::Port(port),
+            To::Socket(name) => Self::Socket(name.as_str().to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port}"),
+            Self::Socket(name) => write!(f, "socket {name}"),
+        }
+    }
+}
+
+/// Why there is no connection to a server.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// Nobody listens there.
-    #[error("nothing listens on port `{0}`")]
-    NothingListens(TargetPort),
+    #[error("nothing listens on {0}")]
+    NothingListens(Place),
     /// Somebody else listens there.
-    #[error("port `{port}` belongs to user `{uid}`")]
+    #[error("{place} belongs to user `{uid}`")]
     NotYours {
-        /// The port that was asked for.
-        port: TargetPort,
+        /// What was asked for.
+        place: Place,
         /// The user who holds it.
         uid: u32,
     },
-    /// The kernel did not say whose port it is, so nothing was sent.
-    #[error("cannot tell whose port `{port}` is")]
+    /// Others could put sockets there, so that none is used.
+    #[error("`{0}` is not a directory of this user's alone")]
+    OpenDirectory(PathBuf),
+    /// The kernel did not say whose it is, so nothing was sent.
+    #[error("cannot tell whose {place} is")]
     OwnerUnknown {
-        /// The port that was asked for.
-        port: TargetPort,
+        /// What was asked for.
+        place: Place,
         /// What the kernel said instead.
         source: io::Error,
     },
     /// The connection failed.
-    #[error("cannot connect to port `{port}`")]
+    #[error("cannot connect to {place}")]
     Connect {
-        /// The port that was asked for.
-        port: TargetPort,
+        /// What was asked for.
+        place: Place,
         /// Why.
         source: io::Error,
     },
+    /// This process or machine has no room for another connection.
+    #[error("no room for a connection to {place}")]
+    Exhausted {
+        /// What was asked for.
+        place: Place,
+        /// What there is too much of.
+        source: io::Error,
+    },
     /// The server did not accept within the deadline.
-    #[error("port `{0}` did not accept a connection in time")]
-    Slow(TargetPort),
+    #[error("{0} did not accept a connection in time")]
+    Slow(Place),
 }
 
-/// One listening socket of this user. As an [`Authority`] it is the key of pooled connections: a
-/// new listener on the same port is never served by a connection to the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    ip: IpAddr,
-    port: TargetPort,
-    inode: u64,
+/// One listening socket of this user. It is the key of idle connections: a new listener in the
+/// same place is never served by a connection to the old one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// On a port of localhost.
+    Port {
+        /// The loopback address that it answers on.
+        ip: IpAddr,
+        /// The port.
+        port: TargetPort,
+        /// Its inode in the kernel's table of sockets.
+        inode: u64,
+    },
+    /// On a Unix socket.
+    Socket {
+        /// Its file.
+        path: Arc<Path>,
+        /// The file's device and inode.
+        file: (u64, u64),
+    },
 }
 
 impl Target {
     /// What an HTTP client on this node would send as `Host`.
     pub fn host(&self) -> String {
-        format!("localhost:{}", self.port)
+        match self {
+            Self::Port { port, .. } => format!("localhost:{port}"),
+            Self::Socket { .. } => "localhost".to_owned(),
+        }
     }
 
-    /// `INODE.v4:PORT` or `INODE.v6:PORT`.
-    pub fn authority(&self) -> Authority {
-        let family = if self.ip.is_ipv4() { 4 } else { 6 };
-        let Self { inode, port, .. } = self;
-        format!("{inode}.v{family}:{port}")
-            .parse()
-            .expect("digits, letters and dots")
-    }
-
-    fn from_authority(authority: &Authority) -> Option<Self> {
-        let (inode, family) = authority.host().split_once('.')?;
-        let ip = match family {
-            "v4" => Ipv4Addr::LOCALHOST.into(),
-            "v6" => Ipv6Addr::LOCALHOST.into(),
-            _ => return None,
-        };
-        let port = TargetPort::new(authority.port_u16()?)?;
-        Some(Self {
-            ip,
-            port,
-            inode: inode.parse().ok()?,
-        })
-    }
-
-    fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port.get())
-    }
-}
-
-/// The localhost of one user.
-#[derive(Clone, Debug)]
-pub struct Loopback {
-    owners: Owners,
-    uid: u32,
-}
-
-impl Loopback {
-    /// That of `uid`.
-    pub fn new(owners: Owners, uid: u32) -> Self {
-        Self { owners, uid }
-    }
-
-    /// The user's own listener for `port`: on 127.0.0.1, else on ::1.
-    ///
-    /// # Errors
-    /// See [`DialError`]; somebody else's listener is told from none.
-    pub async fn choose(&self, port: TargetPort) -> Result<Target, DialError> {
-        let mut stranger = None;
-        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
-            let found = self.owners.listener(SocketAddr::new(ip, port.get())).await;
-            match found.map_err(|source| DialError::OwnerUnknown { port, source })? {
-                Some(socket) if socket.uid == self.uid => {
-                    return Ok(Target {
-                        ip,
-                        port,
-                        inode: socket.inode,
-                    });
-                }
-                Some(socket) => stranger = stranger.or(Some(socket.uid)),
-                None => {}
+    fn place(&self) -> Place {
+        match self {
+            Self::Port { port, .. } => Place::Port(*port),
+            Self::Socket { path, .. } => {
+                let name = path.file_name().unwrap_or_default();
+                Place::Socket(name.to_string_lossy().into_owned())
             }
         }
-        Err(match stranger {
-            Some(uid) => DialError::NotYours { port, uid },
-            None => DialError::NothingListens(port),
-        })
-    }
-
-    /// Connects, and proves by the connection's own addresses that this user accepted it. Looking
-    /// at the listener before connecting would not do: it may change hands in between.
-    async fn dial(&self, target: Target) -> Result<TcpStream, DialError> {
-        let (address, port) = (target.address(), target.port);
-        let stream = match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
-            Err(_) => return Err(DialError::Slow(port)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return Err(DialError::NothingListens(port));
-            }
-            Ok(Err(source)) => return Err(DialError::Connect { port, source }),
-            Ok(Ok(stream)) => stream,
-        };
-        let client = stream
-            .local_addr()
-            .map_err(|source| DialError::Connect { port, source })?;
-        let uid = self
-            .server_uid(address, client)
-            .await
-            .map_err(|source| DialError::OwnerUnknown { port, source })?;
-        if uid != self.uid {
-            return Err(DialError::NotYours { port, uid });
-        }
-        stream
-            .set_nodelay(true)
-            .map_err(|source| DialError::Connect { port, source })?;
-        Ok(stream)
-    }
-
-    /// The user at the server's end of our connection. A connection that nobody accepted yet has
-    /// no owner of its own on every kernel; its listener's counts, if the connection is still
-    /// there afterwards: a listener that closes takes its unaccepted connections with it.
-    async fn server_uid(&self, server: SocketAddr, client: SocketAddr) -> io::Result<u32> {
-        let gone = || io::Error::new(io::ErrorKind::ConnectionReset, "the connection is gone");
-        let ours = async || {
-            let found = self.owners.connection(server, client).await?;
-            // One that is closed and has no owner need not have been the present listener's.
-            found
-                .filter(|socket| match socket.state {
-                    State::Listening => false,
-                    State::Open => true,
-                    State::Closing => socket.inode != 0,
-                })
-                .ok_or_else(gone)
-        };
-        let first = ours().await?;
-        if first.inode != 0 {
-            return Ok(first.uid);
-        }
-        let listener = self.owners.listener(server).await?.ok_or_else(gone)?;
-        let second = ours().await?;
-        Ok(if second.inode == 0 {
-            listener.uid
-        } else {
-            second.uid
-        })
-    }
-}
-
-impl Service<Uri> for Loopback {
-    type Response = TokioIo<TcpStream>;
-    type Error = DialError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let loopback = self.clone();
-        Box::pin(async move {
-            let target = uri.authority().and_then(Target::from_authority);
-            let target = target.expect("only `Target::authority` is dialled here");
-            loopback.dial(target).await.map(TokioIo::new)
-        })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address().fmt(f)
+        match self {
+            Self::Port { ip, port, .. } => SocketAddr::new(*ip, port.get()).fmt(f),
+            Self::Socket { path, .. } => path.display().fmt(f),
+        }
+    }
+}
+
+/// The addresses of 127.0.0.0/8 that are one user's own by convention: where servers listen that
+/// were told so, or that have a private localhost. The second stands in for `::1`.
+///
+/// A collision of two users costs nothing but the convenience: whose a server is, is asked of the
+/// kernel each time.
+pub fn personal_addresses(uid: u32) -> [Ipv4Addr; 2] {
+    const USERS: u32 = 1 << 22;
+    let number = if uid < USERS {
+        uid
+    } else {
+        // Fibonacci hashing: the upper bits of the product depend on all bits of the uid.
+        uid.wrapping_mul(0x9e37_79b9) >> 10
+    };
+    let at = |network: Ipv4Addr| Ipv4Addr::from_bits(network.to_bits() + number);
+    [
+        at(Ipv4Addr::new(127, 64, 0, 0)),
+        at(Ipv4Addr::new(127, 128, 0, 0)),
+    ]
+}
+
+/// The localhost of one user.
+#[derive(Clone, Debug)]
+pub struct Loopback(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    owners: Owners,
+    uid: u32,
+    sockets: Option<PathBuf>,
+    chosen: Mutex<HashMap<TargetPort, (Target, Instant)>>,
+}
+
+impl Loopback {
+    /// That of `uid`; `sockets` is the directory of Unix-socket servers, if there is one.
+    pub fn new(owners: Owners, uid: u32, sockets: Option<PathBuf>) -> Self {
+        Self(Arc::new(Inner {
+            owners,
+            uid,
+            sockets,
+            chosen: Mutex::default(),
+        }))
+    }
+
+    /// The user's own listener for `to`.
+    ///
+    /// # Errors
+    /// See [`DialError`]; somebody else's listener is told from none.
+    pub async fn choose(&self, to: To<'_>) -> Result<Target, DialError> {
+        match to {
+            To::Port(port) => {
+                if let Some((target, until)) = self.chosen().get(&port)
+                    && Instant::now() < *until
+                {
+                    return Ok(target.clone());
+                }
+                self.choose_anew(port).await
+            }
+            To::Socket(name) => self.choose_socket(name),
+        }
+    }
+
+    /// On the user's personal addresses, on 127.0.0.1, on ::1: the first that is this user's own.
+    async fn choose_anew(&self, port: TargetPort) -> Result<Target, DialError> {
+        let place = Place::Port(port);
+        let mut stranger = None;
+        let personal = personal_addresses(self.0.uid).map(IpAddr::from);
+        let usual = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        for ip in personal.into_iter().chain(usual) {
+            let found = self
+                .0
+                .owners
+                .listener(SocketAddr::new(ip, port.get()))
+                .await;
+            match found.map_err(|source| DialError::OwnerUnknown {
+                place: place.clone(),
+                source,
+            })? {
+                // A listener for all addresses answers here too; it is dialled as localhost.
+                Some(socket) if personal.contains(&ip) && socket.address.ip() != ip => {}
+                Some(socket) if socket.uid == self.0.uid => {
+                    let target = Target::Port {
+                        ip,
+                        port,
+                        inode: socket.inode,
+                    };
+                    let until = Instant::now() + CHOICE_HOLDS;
+                    let mut chosen = self.chosen();
+                    if chosen.len() >= 1024 {
+                        chosen.clear();
+                    }
+                    chosen.insert(port, (target.clone(), until));
+                    return Ok(target);
+                }
+                Some(socket) => stranger = stranger.or(Some(socket.uid)),
+                None => {}
+            }
+        }
+        self.chosen().remove(&port);
+        Err(match stranger {
+            Some(uid) => DialError::NotYours { place, uid },
+            None => DialError::NothingListens(place),
+        })
+    }
+
+    /// A socket of this user's in a directory where nobody else can put one.
+    fn choose_socket(&self, name: SocketName<'_>) -> Result<Target, DialError> {
+        let place = Place::from(To::Socket(name));
+        let Some(directory) = &self.0.sockets else {
+            return Err(DialError::NothingListens(place));
+        };
+        let private = match directory.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DialError::NothingListens(place));
+            }
+            Err(_) => false,
+            Ok(found) => found.is_dir() && found.uid() == self.0.uid && found.mode() & 0o077 == 0,
+        };
+        if !private {
+            return Err(DialError::OpenDirectory(directory.clone()));
+        }
+        let path = directory.join(name.as_str());
+        match path.symlink_metadata() {
+            Ok(found) if found.file_type().is_socket() && found.uid() == self.0.uid => {
+                Ok(Target::Socket {
+                    path: path.into(),
+                    file: (found.dev(), found.ino()),
+                })
+            }
+            Ok(found) if found.uid() != self.0.uid => Err(DialError::NotYours {
+                place,
+                uid: found.uid(),
+            }),
+            Ok(_) | Err(_) => Err(DialError::NothingListens(place)),
+        }
+    }
+
+    /// A connection to `target` whose other end is proved to be this user's. Where the listener
+    /// is not there any more, to the one that took its place.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial(&self, target: &Target) -> Result<(Target, Socket), DialError> {
+        let Target::Port { port, .. } = target else {
+            return Ok((target.clone(), self.connect(target).await?));
+        };
+        // Not to disturb a stranger who has taken the port meanwhile: not a byte would get there, but
+        // a connection.
+        if !self.is_still_mine(target).await {
+            let target = self.choose_anew(*port).await?;
+            let socket = self.connect(&target).await?;
+            return Ok((target, socket));
+        }
+        let failed = match self.connect(target).await {
+            Ok(socket) => return Ok((target.clone(), socket)),
+            Err(error) => error,
+        };
+        if !matches!(
+            failed,
+            DialError::NothingListens(_)
+                | DialError::NotYours { .. }
+                | DialError::OwnerUnknown { .. }
+        ) {
+            return Err(failed);
+        }
+        let again = self.choose_anew(*port).await?;
+        if again == *target {
+            return Err(failed);
+        }
+        let socket = self.connect(&again).await?;
+        Ok((again, socket))
+    }
+
+    /// Whether the listener of `target` is there, as far as was asked this very moment.
+    async fn is_still_mine(&self, target: &Target) -> bool {
+        let Target::Port { ip, port, inode } = target else {
+            return true;
+        };
+        let chosen = self.chosen().get(port).map(|(_, until)| *until);
+        if chosen.is_some_and(|until| until > Instant::now() + CHOICE_HOLDS - CHOICE_IS_FRESH) {
+            return true;
+        }
+        let found = self
+            .0
+            .owners
+            .listener(SocketAddr::new(*ip, port.get()))
+            .await;
+        matches!(found, Ok(Some(socket)) if socket.uid == self.0.uid && socket.inode == *inode)
+    }
+
+    async fn connect(&self, target: &Target) -> Result<Socket, DialError> {
+        let connected = timeout(CONNECT_DEADLINE, async {
+            match target {
+                Target::Port { ip, port, .. } => self.connect_port(*ip, *port).await,
+                Target::Socket { path, .. } => self.connect_socket(path, target.place()).await,
+            }
+        });
+        connected
+            .await
+            .unwrap_or_else(|_| Err(DialError::Slow(target.place())))
+    }
+
+    /// Connects, and proves by the connection's own addresses that this user accepted it. Looking
+    /// at the listener before connecting would not do: it may change hands in between.
+    async fn connect_port(&self, ip: IpAddr, port: TargetPort) -> Result<Socket, DialError> {
+        let (address, place) = (SocketAddr::new(ip, port.get()), Place::Port(port));
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| failure(error, place.clone()))?;
+        let prove = async {
+            let client = stream.local_addr()?;
+            self.0.owners.acceptor(address, client).await
+        };
+        let uid = prove.await.map_err(|source| DialError::OwnerUnknown {
+            place: place.clone(),
+            source,
+        })?;
+        if uid != self.0.uid {
+            return Err(DialError::NotYours { place, uid });
+        }
+        stream
+            .set_nodelay(true)
+            .map_err(|error| failure(error, place))?;
+        Ok(stream.into())
+    }
+
+    /// Connects, and asks the kernel who listened (unix(7) `SO_PEERCRED`).
+    async fn connect_socket(&self, path: &Path, place: Place) -> Result<Socket, DialError> {
+        let stream = UnixStream::connect(path)
+            .await
+            .map_err(|error| failure(error, place.clone()))?;
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == self.0.uid => Ok(stream.into()),
+            Ok(peer) => Err(DialError::NotYours {
+                place,
+                uid: peer.uid(),
+            }),
+            Err(source) => Err(DialError::OwnerUnknown { place, source }),
+        }
+    }
+
+    fn chosen(&self) -> MutexGuard<'_, HashMap<TargetPort, (Target, Instant)>> {
+        self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failure(error: io::Error, place: Place) -> DialError {
+    // Behaviour 127: descriptors, memory, ephemeral ports.
+    const EXHAUSTED: [Errno; 5] = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ];
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            DialError::NothingListens(place)
+        }
+        _ if Errno::from_io_error(&error).is_some_and(|errno| EXHAUSTED.contains(&errno)) => {
+            DialError::Exhausted {
+                place,
+                source: error,
+            }
+        }
+        _ => DialError::Connect {
+            place,
+            source: error,
+        },
     }
 }
 
@@ -239,6 +443,10 @@ mod tests {
         rustix::process::geteuid().as_raw()
     }
 
+    fn of(owners: Owners, uid: u32) -> Loopback {
+        Loopback::new(owners, uid, None)
+    }
+
     fn port_of(listener: &TcpListener) -> TargetPort {
         TargetPort::new(listener.local_addr().unwrap().port()).unwrap()
     }
@@ -249,10 +457,9 @@ mod tests {
         for owners in [Owners::probe(), Owners::by_table()] {
             for bound in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
                 let listener = TcpListener::bind(bound).unwrap();
-                let loopback = Loopback::new(owners.clone(), me());
-                let target = loopback.choose(port_of(&listener)).await.unwrap();
-                assert_eq!(Target::from_authority(&target.authority()), Some(target));
-                loopback.dial(target).await.unwrap();
+                let loopback = of(owners.clone(), me());
+                let target = loopback.choose(To::Port(port_of(&listener))).await.unwrap();
+                loopback.dial(&target).await.unwrap();
             }
         }
     }
@@ -261,20 +468,31 @@ mod tests {
     async fn a_strangers_server_is_refused_and_gets_no_byte() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = port_of(&listener);
-        let stranger = Loopback::new(Owners::probe(), me() + 1);
-        let refused = stranger.choose(port).await;
+        let stranger = of(Owners::probe(), me() + 1);
+        let refused = stranger.choose(To::Port(port)).await;
         assert!(
             matches!(refused, Err(DialError::NotYours { uid, .. }) if uid == me()),
             "{refused:?}"
         );
 
         // Also where it took the port between the choice and the connection.
-        let target = Target {
+        let target = Target::Port {
             ip: Ipv4Addr::LOCALHOST.into(),
             port,
             inode: 1,
         };
-        let refused = stranger.dial(target).await;
+        let refused = stranger.dial(&target).await;
+        assert!(
+            matches!(refused, Err(DialError::NotYours { .. })),
+            "{refused:?}"
+        );
+        listener.set_nonblocking(true).unwrap();
+        let untouched = listener.accept().unwrap_err();
+        assert_eq!(untouched.kind(), io::ErrorKind::WouldBlock);
+
+        // Even at the very last moment.
+        listener.set_nonblocking(false).unwrap();
+        let refused = stranger.connect(&target).await;
         assert!(
             matches!(refused, Err(DialError::NotYours { .. })),
             "{refused:?}"
@@ -288,7 +506,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = port_of(&listener);
         drop(listener);
-        let refused = Loopback::new(Owners::probe(), me()).choose(port).await;
+        let refused = of(Owners::probe(), me()).choose(To::Port(port)).await;
         assert!(
             matches!(refused, Err(DialError::NothingListens(_))),
             "{refused:?}"
@@ -307,21 +525,85 @@ mod tests {
         let _queued = std::net::TcpStream::connect(address).unwrap();
 
         let port = TargetPort::new(address.port()).unwrap();
-        let loopback = Loopback::new(Owners::probe(), me());
-        let target = loopback.choose(port).await.unwrap();
-        let refused = loopback.dial(target).await;
+        let loopback = of(Owners::probe(), me());
+        let target = loopback.choose(To::Port(port)).await.unwrap();
+        let refused = loopback.dial(&target).await;
         assert!(matches!(refused, Err(DialError::Slow(_))), "{refused:?}");
     }
 
     #[tokio::test]
     async fn a_new_listener_on_the_same_port_is_another_target() {
-        let loopback = Loopback::new(Owners::probe(), me());
+        let loopback = of(Owners::probe(), me());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (port, address) = (port_of(&listener), listener.local_addr().unwrap());
-        let before = loopback.choose(port).await.unwrap();
+        let before = loopback.choose(To::Port(port)).await.unwrap();
         drop(listener);
         let _listener = TcpListener::bind(address).unwrap();
-        let after = loopback.choose(port).await.unwrap();
-        assert_ne!(before.authority(), after.authority());
+        // Asked for too soon, it is found when it is dialled.
+        let (same, _) = loopback.dial(&before).await.unwrap();
+        assert_eq!(same, before);
+        tokio::time::sleep(CHOICE_HOLDS).await;
+        let after = loopback.choose(To::Port(port)).await.unwrap();
+        assert_ne!(before, after);
+    }
+
+    // Behaviour 122.
+    #[tokio::test]
+    async fn a_server_on_the_users_own_address_goes_first() {
+        let [own, twin] = personal_addresses(me());
+        let loopback = of(Owners::probe(), me());
+        let listener = TcpListener::bind((own, 0)).unwrap();
+        let port = port_of(&listener);
+        let _usual = TcpListener::bind((Ipv4Addr::LOCALHOST, port.get())).unwrap();
+        let (target, _) = loopback
+            .dial(&loopback.choose(To::Port(port)).await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(target.to_string(), format!("{own}:{port}"));
+        let twin = TcpListener::bind((twin, 0)).unwrap();
+        assert!(loopback.choose(To::Port(port_of(&twin))).await.is_ok());
+    }
+
+    #[test]
+    fn personal_addresses_are_apart_from_all_others() {
+        assert_eq!(personal_addresses(1000)[0], Ipv4Addr::new(127, 64, 3, 232));
+        for uid in [0, 1, 1000, (1 << 22) - 1, 1 << 22, u32::MAX] {
+            let [own, twin] = personal_addresses(uid).map(|address| address.octets());
+            assert!(
+                (64..128).contains(&own[1]) && (128..192).contains(&twin[1]),
+                "{uid}"
+            );
+        }
+    }
+
+    // Behaviour 125.
+    #[tokio::test]
+    async fn a_socket_is_used_where_nobody_else_can_put_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::TempDir::new().unwrap();
+        let mode = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(directory.path(), mode).unwrap();
+        };
+        let loopback = Loopback::new(Owners::probe(), me(), Some(directory.path().into()));
+        let to = To::Socket(SocketName::new("app").unwrap());
+        mode(0o700);
+        let missing = loopback.choose(to).await;
+        assert!(
+            matches!(missing, Err(DialError::NothingListens(_))),
+            "{missing:?}"
+        );
+        let listener = std::os::unix::net::UnixListener::bind(directory.path().join("app"));
+        let target = loopback.choose(to).await.unwrap();
+        loopback.dial(&target).await.unwrap();
+        drop(listener);
+        let dead = loopback.dial(&target).await;
+        assert!(
+            matches!(dead, Err(DialError::NothingListens(_))),
+            "{dead:?}"
+        );
+        mode(0o755);
+        let open = loopback.choose(to).await;
+        assert!(matches!(open, Err(DialError::OpenDirectory(_))), "{open:?}");
     }
 }

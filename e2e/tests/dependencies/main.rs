@@ -51,15 +51,17 @@ fn no_package_of_the_lock_file_escapes() {
 }
 
 #[test]
-fn the_proxy_ships_neither_ssh_nor_tls() {
+fn what_ships_has_neither_ssh_nor_tls_nor_another_http() {
     let metadata = metadata();
-    let shipped = linked_into("hpc-proxy", &metadata);
-    assert!(
-        shipped.contains("hyper"),
-        "the walk should see what is linked: {shipped:?}"
-    );
-    for heavy in ["russh", "ring", "rustls", "reqwest", "axum"] {
-        assert!(!shipped.contains(heavy), "hpc-proxy links `{heavy}`");
+    for program in ["hpc-proxy", "manager-sim"] {
+        let shipped = linked_into(program, &metadata);
+        assert!(
+            shipped.contains("tokio"),
+            "the walk should see what is linked: {shipped:?}"
+        );
+        for unwanted in ["russh", "ring", "rustls", "reqwest", "axum", "hyper"] {
+            assert!(!shipped.contains(unwanted), "{program} links `{unwanted}`");
+        }
     }
 }
 
@@ -73,7 +75,7 @@ fn dependencies_between_our_crates_point_one_way() {
         .collect();
     for package in metadata.workspace_packages() {
         let allowed: &[&str] = match package.name.as_str() {
-            "manager-sim" => &["hpc-proxy"],
+            "manager-sim" | "fuzz" => &["hpc-proxy"],
             // The stories run programs: a bug shared by both ends could hide from them otherwise.
             _ => &[],
         };

@@ -62,7 +62,7 @@ pub struct View {
     /// What keeps it from going on, for a person.
     pub trouble: Option<String>,
     /// The way to its proxy; there if and only if the phase is [`Phase::Connected`].
-    pub upstream: Option<Arc<Upstream>>,
+    pub upstream: Option<Upstream>,
     /// Whether a proxy runs in it.
     pub kind: IdeKind,
 }
@@ -215,7 +215,7 @@ impl Driver {
             view.upstream = match &phase {
                 Phase::Connected { lease, .. } => view.upstream.take().or_else(|| {
                     let local_end = LocalEnd::new(self.order.address.clone(), lease.proxy.clone());
-                    Some(Arc::new(Upstream::new(local_end, Arc::clone(lease))))
+                    Some(Upstream::new(local_end, Arc::clone(lease)))
                 }),
                 _ => None,
             };

@@ -14,6 +14,12 @@ use std::{
 mod diag;
 mod table;
 
+/// The readers of what the kernel says, for whoever feeds them other bytes.
+#[doc(hidden)]
+pub mod readers {
+    pub use super::{diag::read_datagram, table::read_table};
+}
+
 /// A kernel socket as its owner matters to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -75,6 +81,11 @@ impl Owners {
         }
     }
 
+    /// Whether it asks sock_diag, and does not have to read tables.
+    pub fn is_fast(&self) -> bool {
+        matches!(self.0, Source::Diag(_))
+    }
+
     /// Always the slower way, for tests of it.
     #[cfg(test)]
     pub(crate) fn by_table() -> Self {
@@ -107,6 +118,39 @@ impl Owners {
             Source::Diag(diag) => diag.find(server, Some(client)),
             Source::Table => blocking(move || table::find(server, Some(client))).await,
         }
+    }
+
+    /// The user at the server's end of a connection of ours from `client` to `server`. One that
+    /// nobody accepted yet has no owner of its own on every kernel; its listener's counts, if the
+    /// connection is still there afterwards: a listener that closes takes its unaccepted
+    /// connections with it.
+    ///
+    /// # Errors
+    /// As [`Self::listener`], and when the connection is gone.
+    pub async fn acceptor(&self, server: SocketAddr, client: SocketAddr) -> io::Result<u32> {
+        let gone = || io::Error::new(io::ErrorKind::ConnectionReset, "the connection is gone");
+        let ours = async || {
+            let found = self.connection(server, client).await?;
+            // One that is closed and has no owner need not have been the present listener's.
+            found
+                .filter(|socket| match socket.state {
+                    State::Listening => false,
+                    State::Open => true,
+                    State::Closing => socket.inode != 0,
+                })
+                .ok_or_else(gone)
+        };
+        let first = ours().await?;
+        if first.inode != 0 {
+            return Ok(first.uid);
+        }
+        let listener = self.listener(server).await?.ok_or_else(gone)?;
+        let second = ours().await?;
+        Ok(if second.inode == 0 {
+            listener.uid
+        } else {
+            second.uid
+        })
     }
 
     /// Every listening TCP socket of this network namespace.

@@ -8,7 +8,7 @@ use crate::harness::Proxy;
 
 fn hpc_proxy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
-    command.env_clear();
+    command.env_clear().env("HPC_PROXY_ALLOW_ROOT", "true");
     command
 }
 
@@ -28,6 +28,12 @@ fn bad_usage_exits_with_2_and_names_the_value() {
         (&["--auth", "maybe"], "maybe"),
         (&["--bind", "localhost"], "localhost"),
         (&["--bogus"], "--bogus"),
+        (&["--listen", "udp"], "`udp` is neither"),
+        (&["--listen", "unix:"], "`unix:` is neither"),
+        (&["--upgrade", "h2c"], "`h2c` is never passed on"),
+        (&["--upgrade", "tcp,h2"], "`h2` is never passed on"),
+        (&["--max-connections", "many"], "many"),
+        (&["--log-format", "xml"], "xml"),
         (&["url", "0"], "`0` is not a port number"),
     ] {
         let home = TempDir::new().unwrap();
@@ -151,7 +157,8 @@ async fn the_token_is_not_shown_to_the_node() {
     proxy.get("/port/1/?secret=1").send().await.unwrap();
     let pid = proxy.record.pid;
     for file in ["cmdline", "environ"] {
-        let shown = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+        // Its environment is not even shown to its own user, unless that is root (S31).
+        let shown = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
         assert!(
             !String::from_utf8_lossy(&shown).contains(&proxy.token),
             "{file}"
@@ -164,4 +171,58 @@ async fn the_token_is_not_shown_to_the_node() {
         "{log}"
     );
     assert!(!log.contains(&token) && !log.contains("secret"), "{log}");
+}
+
+// S24: a job's name, or whatever else is not ours, cannot write to a terminal or forge a line.
+#[tokio::test]
+async fn the_log_shows_no_control_character_of_anybodys() {
+    let hostile = "7\n2026 INFO forged\r\u{1b}]0;x\u{7}\u{9b}31m\u{202e}";
+    for format in ["human", "json"] {
+        let home = TempDir::new().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
+        command
+            .args(["--log-format", format, "--verbose"])
+            .env("SLURM_JOB_ID", hostile);
+        let proxy = Proxy::start_by(home, command).await;
+        proxy.get("/port/5/%1b%0a").send().await.unwrap();
+        let log = proxy.end_and_read_log().await;
+        assert!(
+            log.contains("listening") && log.contains("stopping"),
+            "{log}"
+        );
+        let plain = log
+            .chars()
+            .all(|c| c == '\n' || !c.is_control() && c != '\u{202e}');
+        assert!(plain, "{log:?}");
+        for line in log.lines() {
+            assert!(!line.starts_with("2026 INFO"), "{log}");
+            if format == "json" {
+                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert!(
+                    event["message"].is_string() && event["level"].is_string(),
+                    "{line}"
+                );
+            }
+        }
+    }
+}
+
+// S1: everybody is served only where both are said, and then it is said back.
+#[tokio::test]
+async fn serving_everybody_takes_two_words() {
+    for (bind, addresses) in [(None, "127.0.0.1"), (Some("0.0.0.0"), "0.0.0.0")] {
+        let home = TempDir::new().unwrap();
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
+        command.env("HPC_PROXY_AUTH", "none");
+        if let Some(bind) = bind {
+            command.env("HPC_PROXY_BIND", bind);
+        }
+        let proxy = Proxy::start_by(home, command).await;
+        let log = proxy.end_and_read_log().await;
+        assert!(
+            log.contains("no authentication: whoever can connect"),
+            "{log}"
+        );
+        assert!(log.contains(&format!("ip={addresses}")), "{log}");
+    }
 }

@@ -394,7 +394,7 @@ async fn the_index_links_to_the_users_own_servers() {
             .text()
             .await
             .unwrap();
-        assert!(page.contains(&format!("href=\"/port/{port}/\"")), "{page}");
+        assert!(page.contains(&format!("href=\"port/{port}/\"")), "{page}");
     }
     let listed = proxy
         .get("/_hpc-proxy/ports")

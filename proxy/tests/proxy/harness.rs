@@ -38,11 +38,20 @@ impl Proxy {
 
     pub(crate) async fn start_with(args: &[&str]) -> Self {
         let home = TempDir::new().unwrap();
-        let child = command(home.path())
-            .args(args)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut command = command(home.path());
+        command.args(args);
+        Self::start_by(home, command).await
+    }
+
+    /// As `command` says, which becomes the proxy, with `home` for its home.
+    pub(crate) async fn start_by(home: TempDir, mut command: Command) -> Self {
+        confine(&mut command, home.path());
+        Self::start_as_is(home, command).await
+    }
+
+    /// As a confined `command` says.
+    pub(crate) async fn start_as_is(home: TempDir, mut command: Command) -> Self {
+        let child = command.kill_on_drop(true).spawn().unwrap();
         Self::attach(home, child).await
     }
 
@@ -158,12 +167,54 @@ impl Proxy {
 /// The program, in an environment that holds nothing of ours but `home`.
 pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
-    command.env_clear().env("HOME", home).current_dir(home);
+    command.env_clear();
+    confine(&mut command, home);
     command
+}
+
+pub(crate) fn confine(command: &mut Command, home: &Path) {
+    command.env("HOME", home).current_dir(home);
+    command
+        .envs(settings(home))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command
+}
+
+/// What a command that ended by itself left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: &mut Command) -> Ended {
+    let ended = timeout(DEADLINE, command.kill_on_drop(true).output());
+    let ended = ended.await.expect("it ends").unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended {
+        code: ended.status.code(),
+        stdout: text(ended.stdout),
+        stderr: text(ended.stderr),
+    }
+}
+
+/// Says that a test is skipped, for want of something that the machine does not give.
+#[expect(clippy::print_stdout, reason = "for whoever reads the test's output")]
+pub(crate) fn lacks(what: &str) {
+    println!("skipped, needs: {what}");
+}
+
+/// What every proxy in a test needs: tests may run as root, and share nothing.
+pub(crate) fn settings(home: &Path) -> [(&'static str, PathBuf); 3] {
+    [
+        // Or every list would ask the dev servers of all tests.
+        ("HPC_PROXY_TITLES", "false".into()),
+        ("HPC_PROXY_ALLOW_ROOT", "true".into()),
+        ("HPC_PROXY_STATE_DIR", home.join(".state")),
+    ]
 }
 
 /// Waits until `holds`.

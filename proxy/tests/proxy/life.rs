@@ -9,7 +9,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::harness::{DEADLINE, Proxy, command, dev_server, eventually};
+use crate::harness::{DEADLINE, Proxy, command, dev_server, eventually, settings};
 
 // Behaviours 128, 130; S30.
 #[tokio::test]
@@ -39,6 +39,7 @@ async fn in_bash(script: &str) -> String {
         .args(["-c", script])
         .env("HOME", home.path())
         .env("HPC_PROXY", env!("CARGO_BIN_EXE_hpc-proxy"))
+        .envs(settings(home.path()))
         .output();
     let printed = timeout(DEADLINE, shell).await.expect("it ends").unwrap();
     String::from_utf8(printed.stdout).unwrap()

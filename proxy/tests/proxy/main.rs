@@ -1,9 +1,16 @@
 //! The `hpc-proxy` program as its neighbours see it: real processes, real sockets, raw peers.
 
 mod access;
+mod bridge;
 mod command_line;
+mod doctor;
 mod forwarding;
 mod harness;
+mod lease_files;
 mod life;
+mod own_pages;
+mod ports;
+mod privilege;
 mod streaming;
+mod unix_socket;
 mod websocket;

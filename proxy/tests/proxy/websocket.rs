@@ -229,3 +229,45 @@ async fn no_other_protocol_is_tunnelled() {
         .await;
     assert!(refused.starts_with("HTTP/1.1 502 "), "{refused}");
 }
+
+// Behaviour 111: an end that was none of the peer's will does not look like a proper one.
+#[tokio::test]
+async fn a_reset_of_one_side_is_one_of_the_other() {
+    let proxy = Proxy::start().await;
+    let (seen, mut upstream_end) = tokio::sync::mpsc::channel(1);
+    let port = dev_server(move |head, mut stream| {
+        let seen = seen.clone();
+        async move {
+            stream.write_all(SWITCHED.as_bytes()).await.unwrap();
+            if head.contains("x-leave") {
+                // Read to the end: what is left unread would be a reset by itself.
+                assert_eq!(stream.read(&mut [0; 16]).await.unwrap(), 2);
+                stream.set_zero_linger().unwrap();
+            } else {
+                let end = stream
+                    .read(&mut [0; 16])
+                    .await
+                    .map_err(|error| error.kind());
+                seen.send(end).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let reset = Err(std::io::ErrorKind::ConnectionReset);
+    let ask = handshake(&proxy, port).replace("Host: h\r\n", "Host: h\r\nx-leave: 1\r\n");
+    for (ask, server_leaves) in [(ask, true), (handshake(&proxy, port), false)] {
+        let mut client = proxy.connect().await;
+        client.write_all(ask.as_bytes()).await.unwrap();
+        crate::harness::read_head(&mut client).await.unwrap();
+        if server_leaves {
+            client.write_all(b"go").await.unwrap();
+            let end = timeout(DEADLINE, client.read(&mut [0; 16])).await;
+            assert_eq!(end.expect("an end").map_err(|error| error.kind()), reset);
+        } else {
+            client.set_zero_linger().unwrap();
+            drop(client);
+            let end = timeout(DEADLINE, upstream_end.recv()).await;
+            assert_eq!(end.expect("an end"), Some(reset));
+        }
+    }
+}

@@ -34,7 +34,9 @@ const REQUEST_BYTES: usize = 56;
 /// Bytes of `struct inet_diag_msg`.
 const REPLY_BYTES: usize = 72;
 /// One datagram of a dump holds at most this much (the kernel's `NLMSG_GOODSIZE` and more).
-const BUFFER_BYTES: usize = 32 * 1024;
+const DUMP_BYTES: usize = 32 * 1024;
+/// The answer about one socket: a header, the reply and its attributes, of which none is asked for.
+const ANSWER_BYTES: usize = 512;
 
 /// The kernel answers at once; this only bounds what should never happen.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
@@ -81,27 +83,35 @@ impl Diag {
         let remote = remote.unwrap_or_else(|| SocketAddr::new(unspecified(local.ip()), 0));
         let request = request(family(local.ip()), NLM_F_REQUEST, u32::MAX, local, remote);
         let mut found = None;
-        self.ask(&request, |socket| found = Some(socket))?;
+        self.ask(&request, &mut [0; ANSWER_BYTES], |socket| {
+            found = Some(socket);
+        })?;
         Ok(found)
     }
 
     /// Every listening TCP socket.
     pub(super) fn listeners(&self) -> io::Result<Vec<Socket>> {
         let mut sockets = Vec::new();
+        let mut buffer = vec![0; DUMP_BYTES];
         for any in [
             IpAddr::from(Ipv4Addr::UNSPECIFIED),
             Ipv6Addr::UNSPECIFIED.into(),
         ] {
             let (any, flags) = (SocketAddr::new(any, 0), NLM_F_REQUEST | NLM_F_DUMP);
             let request = request(family(any.ip()), flags, 1 << State::LISTEN, any, any);
-            self.ask(&request, |socket| sockets.push(socket))?;
+            self.ask(&request, &mut buffer, |socket| sockets.push(socket))?;
         }
         Ok(sockets)
     }
 
-    fn ask(&self, request: &Request, each: impl FnMut(Socket)) -> io::Result<()> {
+    fn ask(
+        &self,
+        request: &Request,
+        buffer: &mut [u8],
+        each: impl FnMut(Socket),
+    ) -> io::Result<()> {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = ask(&mut line, request, each);
+        let asked = ask(&mut line, request, buffer, each);
         if asked.is_err() {
             // Whatever is still to come would be taken for the answer to the next question.
             *line = Line::open()?;
@@ -110,14 +120,18 @@ impl Diag {
     }
 }
 
-fn ask(line: &mut Line, request: &Request, mut each: impl FnMut(Socket)) -> io::Result<()> {
+fn ask(
+    line: &mut Line,
+    request: &Request,
+    buffer: &mut [u8],
+    mut each: impl FnMut(Socket),
+) -> io::Result<()> {
     line.asked = line.asked.wrapping_add(1);
     let mut request = *request;
     request[8..12].copy_from_slice(&line.asked.to_ne_bytes());
     send(&line.socket, &request, SendFlags::empty())?;
-    let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let (_, length) = recv(&line.socket, &mut buffer[..], RecvFlags::TRUNC)?;
+        let (_, length) = recv(&line.socket, &mut *buffer, RecvFlags::TRUNC)?;
         if length > buffer.len() {
             return Err(io::Error::other("an answer of sock_diag was cut short"));
         }
@@ -133,6 +147,16 @@ type Request = [u8; HEADER_BYTES + REQUEST_BYTES];
 enum Rest {
     More,
     Done,
+}
+
+/// The sockets of one datagram that answers the question `asked`, and whether more are to come.
+///
+/// # Errors
+/// When it is malformed, an error of the kernel's, or an answer to something else.
+pub fn read_datagram(datagram: &[u8], asked: u32) -> io::Result<(Vec<Socket>, bool)> {
+    let mut sockets = Vec::new();
+    let rest = messages(datagram, asked, &mut |socket| sockets.push(socket))?;
+    Ok((sockets, rest == Rest::More))
 }
 
 /// Reads one datagram of netlink messages (netlink(7)) that answer the question `asked`.
@@ -151,10 +175,12 @@ fn messages(mut datagram: &[u8], asked: u32, each: &mut impl FnMut(Socket)) -> i
         match kind {
             NLMSG_DONE => return Ok(Rest::Done),
             NLMSG_ERROR => {
-                let errno = u32_at(message, 0).ok_or_else(malformed)?.cast_signed();
-                return match Errno::from_raw_os_error(-errno) {
-                    Errno::NOENT => Ok(Rest::Done),
-                    errno => Err(errno.into()),
+                let negative = u32_at(message, 0).ok_or_else(malformed)?.cast_signed();
+                let errno = negative.saturating_neg();
+                return if errno == Errno::NOENT.raw_os_error() {
+                    Ok(Rest::Done)
+                } else {
+                    Err(io::Error::from_raw_os_error(errno))
                 };
             }
             _ => each(reply(message).ok_or_else(malformed)?),

@@ -59,6 +59,15 @@ fn rows() -> io::Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The sockets of a whole table, each with its remote address.
+///
+/// # Errors
+/// When a row is malformed.
+pub fn read_table(table: &str) -> io::Result<Vec<(Socket, SocketAddr)>> {
+    let rows = parse(table)?.into_iter();
+    Ok(rows.map(|row| (row.socket, row.remote)).collect())
+}
+
 /// Reads a whole table. A row that cannot be read is an error: it might be the one that matters.
 fn parse(table: &str) -> io::Result<Vec<Row>> {
     table

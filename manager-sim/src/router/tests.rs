@@ -1,0 +1,282 @@
+//! A whole manager but for its ssh: raw clients, and a raw peer in place of a session's proxy.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use hpc_proxy::{
+    accept,
+    auth::{Nonce, Token},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    auth::mint,
+    cluster::Ssh,
+    job::Resources,
+    lease::Lease,
+    local_end::{Address, Identity, LocalEnd},
+    session::{Phase, driver::View},
+    sessions::Terms,
+};
+
+#[test]
+fn a_root_is_a_whole_segment() {
+    assert!(is_below("/port", "/port") && is_below("/port/5500/x", "/port"));
+    assert!(!is_below("/portal", "/port") && !is_below("/", "/port"));
+}
+
+/// A manager with a connected session of alice's.
+struct Front {
+    address: SocketAddr,
+    cookie: String,
+    view: watch::Sender<View>,
+    stop: CancellationToken,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn alice() -> UserName {
+    "alice".parse().unwrap()
+}
+
+fn identity() -> Identity {
+    Identity {
+        instance: "ab".into(),
+        port: 40123,
+        token: Token::parse("ab".repeat(32).as_bytes()).unwrap(),
+    }
+}
+
+/// The view of a session that is connected through `address`.
+fn connected(address: SocketAddr) -> View {
+    let lease = Arc::new(Lease::example("node01".parse().unwrap(), identity()));
+    let local_end = LocalEnd::new(Address::Tcp(address.port()), identity());
+    View {
+        phase: Phase::Connected {
+            job: "7".parse().unwrap(),
+            lease: Arc::clone(&lease),
+        },
+        upstream: Some(Upstream::new(local_end, lease)),
+        ..View::new(IdeKind::Vscode)
+    }
+}
+
+impl Front {
+    async fn of(proxy: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let login = Ssh {
+            login: "alice@login".parse().unwrap(),
+            config: None,
+        };
+        let terms = Terms {
+            script: String::new(),
+            kind: IdeKind::Vscode,
+            resources: Resources {
+                time: "1:00:00".parse().unwrap(),
+                cpus: std::num::NonZeroU32::MIN,
+                memory: None,
+                partition: None,
+            },
+        };
+        let sessions = Sessions::new(vec![login], terms, directory.path(), 0).unwrap();
+        let (view, seen) = watch::channel(connected(proxy));
+        sessions.put(&alice(), seen);
+        let key = Token::random().unwrap();
+        let signed_in = SignedIn::new(key.clone());
+        let code = mint(&key, &alice(), SystemTime::now()).unwrap();
+        let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
+        let router = Router {
+            sessions: Arc::new(sessions),
+            signed_in,
+            hosts: Vec::new(),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let terms = accept::Terms {
+            max_connections: 16,
+            grace: std::time::Duration::ZERO,
+        };
+        let (listeners, stopped) = (vec![listener.into()], stop.clone());
+        tokio::spawn(async move {
+            accept::serve(listeners, router, Arc::default(), &terms, stopped).await;
+        });
+        Self {
+            address,
+            cookie: format!("{COOKIE}={secret}"),
+            view,
+            stop,
+            _directory: directory,
+        }
+    }
+
+    /// What comes back for a request of alice's browser, up to the end of the connection.
+    async fn sends(&self, start: &str, fields: &str, body: &str) -> String {
+        let Self {
+            address, cookie, ..
+        } = self;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "{start} HTTP/1.1\r\nHost: localhost\r\nCookie: a=1; {cookie}\r\nConnection: close\r\n\
+             {fields}\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answered = String::new();
+        stream.read_to_string(&mut answered).await.unwrap();
+        answered
+    }
+}
+
+/// A peer that knows `token`: proves itself on each connection, answers every request on it with
+/// `answer`, and tells what it was asked, after the number of the connection.
+async fn peer(token: Token, answer: &'static str) -> (SocketAddr, mpsc::Receiver<(u32, String)>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, asked) = mpsc::channel(16);
+    tokio::spawn(async move {
+        for number in 1.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (tell, token) = (tell.clone(), token.clone());
+            tokio::spawn(async move {
+                while let Some(request) = head(&mut stream).await {
+                    let answer = match request.strip_prefix("GET /_hpc-proxy/proof/") {
+                        Some(rest) => proof(&token, rest.split(' ').next().unwrap()),
+                        None => answer.to_owned(),
+                    };
+                    tell.send((number, request)).await.unwrap();
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    (address, asked)
+}
+
+fn proof(token: &Token, nonce: &str) -> String {
+    let Identity { instance, port, .. } = identity();
+    let nonce = Nonce::parse(nonce.as_bytes()).unwrap();
+    let body = serde_json::to_string(&token.prove(&nonce, &instance, port)).unwrap();
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// What comes up to an empty line, or up to the end if that is more than nothing.
+async fn head(stream: &mut TcpStream) -> Option<String> {
+    let mut received = Vec::new();
+    while !received.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte).await {
+            Ok(1) => received.push(byte[0]),
+            _ => break,
+        }
+    }
+    (!received.is_empty()).then(|| String::from_utf8(received).unwrap())
+}
+
+/// What was asked so far, without the questions for proofs.
+fn requests(asked: &mut mpsc::Receiver<(u32, String)>) -> Vec<(u32, String)> {
+    let all = std::iter::from_fn(|| asked.try_recv().ok());
+    all.filter(|(_, request)| !request.starts_with("GET /_hpc-proxy/proof/"))
+        .collect()
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+// S12 and S16.
+#[tokio::test]
+async fn a_request_goes_to_the_sessions_proxy_with_what_is_known() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let claims = "X-Forwarded-For: 6.6.6.6\r\nx-hpc-manager: 1\r\nX-Kept: b\r\n";
+    let answered = front.sends("GET /code/a%2Fb?x=%20", claims, "").await;
+    assert!(answered.ends_with("\r\n\r\nok"), "{answered}");
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    let token = identity().token.reveal();
+    assert_eq!(
+        request.replace(&token, "TOKEN"),
+        "GET /port/34567/a%2Fb?x=%20 HTTP/1.1\r\n\
+         Host: localhost\r\n\
+         Cookie: a=1\r\n\
+         X-Kept: b\r\n\
+         X-Forwarded-Host: localhost\r\n\
+         X-Forwarded-For: 127.0.0.1\r\n\
+         X-Forwarded-Proto: http\r\n\
+         X-Forwarded-Prefix: /code\r\n\
+         X-Hpc-Proxy-Token: TOKEN\r\n\r\n"
+    );
+}
+
+// Behaviours 81 and 83, S12.
+#[tokio::test]
+async fn hints_and_trailers_come_back_and_our_own_cookie_does_not() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+        HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\
+        Set-Cookie: hpc_manager=x\r\nSet-Cookie: b=2\r\n\r\n\
+        2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n";
+    let (proxy, _asked) = peer(identity().token, answer).await;
+    let front = Front::of(proxy).await;
+    let answered = front.sends("GET /port/5500/", "TE: trailers\r\n", "").await;
+    assert!(answered.starts_with("HTTP/1.1 103 "), "{answered}");
+    assert!(
+        answered.ends_with("2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        "{answered}"
+    );
+    assert!(answered.contains("Set-Cookie: b=2"), "{answered}");
+    assert!(!answered.contains(COOKIE), "{answered}");
+}
+
+// S7.
+#[tokio::test]
+async fn an_impostor_is_sent_nothing_of_a_request() {
+    let (proxy, mut asked) = peer(Token::random().unwrap(), OK).await;
+    let front = Front::of(proxy).await;
+    let fields = "Content-Length: 6\r\n";
+    let answered = front.sends("POST /port/5500/x", fields, "secret").await;
+    assert!(answered.starts_with("HTTP/1.1 502 "), "{answered}");
+    assert!(answered.contains("\"impostor\""), "{answered}");
+    let (_, question) = asked.recv().await.unwrap();
+    assert!(question.starts_with("GET /_hpc-proxy/proof/"), "{question}");
+    assert!(asked.try_recv().is_err());
+}
+
+// S17.
+#[tokio::test]
+async fn a_connection_is_used_again_within_its_tunnel_only() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    for _ in 0..2 {
+        front.sends("GET /port/5500/", "", "").await;
+    }
+    // To the same place, by the same names.
+    front.view.send_replace(connected(proxy));
+    front.sends("GET /port/5500/", "", "").await;
+    let connections: Vec<_> = requests(&mut asked).iter().map(|(n, _)| *n).collect();
+    assert_eq!(connections, [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_connected_is_waited_for() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    front.view.send_replace(View::new(IdeKind::Vscode));
+    let answered = front
+        .sends("GET /port/5500/", "Accept: text/html\r\n", "")
+        .await;
+    assert!(answered.starts_with("HTTP/1.1 503 "), "{answered}");
+    for field in ["\r\nretry-after: 2\r\n", "\r\nrefresh: 2\r\n"] {
+        assert!(answered.contains(field), "{answered}");
+    }
+    assert!(asked.try_recv().is_err());
+}

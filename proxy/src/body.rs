@@ -1,0 +1,225 @@
+//! One message body on its way from one socket to another: delimited as it came, framed as the
+//! next hop needs it, and never held back.
+
+use std::{future::poll_fn, io};
+
+use thiserror::Error;
+
+use crate::{
+    headers,
+    http1::{
+        chunked::{self, BadChunk, Decoder, Step},
+        fields::Fields,
+        framing::Framing,
+    },
+    socket::{Inbox, Reader, Writer},
+};
+
+/// Why a body did not arrive whole.
+#[derive(Debug, Error)]
+pub(crate) enum Cut {
+    /// Its source broke.
+    #[error("the sender broke off")]
+    Source(#[source] io::Error),
+    /// Its source ended too soon.
+    #[error("the sender ended too soon")]
+    Short,
+    /// It is malformed.
+    #[error(transparent)]
+    Malformed(#[from] BadChunk),
+    /// Its recipient broke.
+    #[error("the recipient broke off")]
+    Sink(#[source] io::Error),
+}
+
+/// How a body is framed for its next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it is: by its length, or up to the end of the connection.
+    Plain,
+    /// In chunks.
+    Chunked,
+    /// Not at all: it is read and thrown away.
+    Discarded,
+}
+
+/// A body being moved.
+#[derive(Debug)]
+pub(crate) struct Body {
+    rest: Rest,
+    form: Form,
+    /// Bytes of content that were read.
+    pub(crate) moved: u64,
+}
+
+#[derive(Debug)]
+enum Rest {
+    None,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+impl Body {
+    pub(crate) fn new(framing: Framing, form: Form) -> Self {
+        let rest = match framing {
+            Framing::None | Framing::Length(0) => Rest::None,
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(Decoder::default()),
+            Framing::UntilClose => Rest::UntilClose,
+        };
+        Self {
+            rest,
+            form,
+            moved: 0,
+        }
+    }
+
+    /// Whether all of it was read.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.rest, Rest::None)
+    }
+
+    /// Goes on without passing it on.
+    pub(crate) fn discard(&mut self) {
+        self.form = Form::Discarded;
+    }
+
+    /// Takes what there is of it out of `inbox` and appends it to `out` in its new form.
+    pub(crate) fn take(&mut self, inbox: &mut Inbox, out: &mut Vec<u8>) -> Result<(), BadChunk> {
+        match &mut self.rest {
+            Rest::None => {}
+            Rest::Length(left) => {
+                let length = usize::try_from(*left)
+                    .unwrap_or(usize::MAX)
+                    .min(inbox.len());
+                *left -= length as u64;
+                let done = *left == 0;
+                self.put(&inbox.bytes()[..length], out);
+                inbox.consume(length);
+                if done {
+                    self.rest = Rest::None;
+                }
+            }
+            Rest::UntilClose => {
+                self.put(inbox.bytes(), out);
+                inbox.consume(inbox.len());
+            }
+            Rest::Chunked(_) => self.take_chunks(inbox, out)?,
+        }
+        Ok(())
+    }
+
+    fn take_chunks(&mut self, inbox: &mut Inbox, out: &mut Vec<u8>) -> Result<(), BadChunk> {
+        // What came together goes on together, as one chunk.
+        let mut data = Vec::new();
+        let end = loop {
+            let Rest::Chunked(decoder) = &mut self.rest else {
+                break None;
+            };
+            match decoder.step(inbox.bytes())? {
+                Step::Data { skip, length } => {
+                    data.extend_from_slice(&inbox.bytes()[skip..skip + length]);
+                    inbox.consume(skip + length);
+                }
+                Step::More(skip) => {
+                    inbox.consume(skip);
+                    break None;
+                }
+                Step::End(skip, trailers) => {
+                    inbox.consume(skip);
+                    self.rest = Rest::None;
+                    break Some(trailers);
+                }
+            }
+        };
+        self.put(&data, out);
+        if let Some(mut trailers) = end
+            && self.form == Form::Chunked
+        {
+            trailers.retain(|field| chunked::may_trail(field.name) && !headers::is_claim(field));
+            chunked::write_end(&trailers, out);
+        }
+        Ok(())
+    }
+
+    /// The source has ended, which ends a body that has no other end.
+    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Cut> {
+        match self.rest {
+            Rest::None => Ok(()),
+            Rest::UntilClose => {
+                self.rest = Rest::None;
+                if self.form == Form::Chunked {
+                    chunked::write_end(&Fields::new(), out);
+                }
+                Ok(())
+            }
+            Rest::Length(_) | Rest::Chunked(_) => Err(Cut::Short),
+        }
+    }
+
+    fn put(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        self.moved += data.len() as u64;
+        match self.form {
+            Form::Plain => out.extend_from_slice(data),
+            Form::Chunked if !data.is_empty() => {
+                chunked::write_size(data.len(), out);
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }
+            Form::Chunked | Form::Discarded => {}
+        }
+    }
+
+    /// How much of what comes next is plain content that goes on as it is.
+    fn passes_through(&self) -> u64 {
+        match (&self.rest, self.form) {
+            (Rest::Length(left), Form::Plain) => *left,
+            (Rest::UntilClose, Form::Plain) => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// Reads the next part of it and appends it to `out` in its new form; where nothing need be
+    /// added, writes it to `to` at once and leaves in `out` what did not fit. `out` is empty before.
+    /// Returns how many bytes were written.
+    pub(crate) async fn advance(
+        &mut self,
+        from: &mut Reader<'_>,
+        inbox: &mut Inbox,
+        to: &mut Writer<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Cut> {
+        debug_assert!(out.is_empty());
+        let most = usize::try_from(self.passes_through()).unwrap_or(usize::MAX);
+        let through = inbox.is_empty() && most > 0;
+        let (read, written) = poll_fn(|cx| {
+            from.poll_read_with(cx, |bytes| {
+                if !through {
+                    return Ok((inbox.append(bytes), 0));
+                }
+                let (own, beyond) = bytes.split_at(bytes.len().min(most));
+                inbox.append(beyond);
+                let written = to.try_write(own).map_err(Cut::Sink)?;
+                out.extend_from_slice(&own[written..]);
+                Ok((own.len(), written))
+            })
+            .map(|read| read.unwrap_or_else(|error| Err(Cut::Source(error))))
+        })
+        .await?;
+        if read == 0 {
+            self.end(out)?;
+        } else if through {
+            self.moved += read as u64;
+            if let Rest::Length(left) = &mut self.rest {
+                *left -= read as u64;
+                if *left == 0 {
+                    self.rest = Rest::None;
+                }
+            }
+        } else {
+            self.take(inbox, out)?;
+        }
+        Ok(written)
+    }
+}

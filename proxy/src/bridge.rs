@@ -1,0 +1,182 @@
+//! `hpc-proxy bridge`: stdin and stdout joined to the running proxy, for a way in that needs no
+//! port, such as `ssh LOGIN srun --overlap --jobid JOB hpc-proxy bridge`.
+//!
+//! Bytes pass as they are, both ways at once; the end of one direction is passed on, and the other
+//! goes on until its own.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use hpc_proxy::{
+    own::{NotOwn, connect_tcp, connect_unix},
+    upstream::owner::Owners,
+};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{Shutdown, shutdown},
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::{
+    cli::Config,
+    local::{self, Door, NotHere},
+};
+
+/// A proxy accepts at once, unless it has as many connections as it may have.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// As much as a pipe or a socket gives at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Why nothing is joined, or not to its end.
+#[derive(Debug, Error)]
+pub(crate) enum BridgeError {
+    #[error(transparent)]
+    NotHere(#[from] NotHere),
+    #[error("the proxy cannot be reached")]
+    Connect(#[from] NotOwn),
+    #[error("the proxy did not accept the connection in time")]
+    Slow,
+    #[error("the proxy broke the connection")]
+    Proxy(#[source] io::Error),
+    #[error("stdin cannot be read")]
+    Stdin(#[source] io::Error),
+    #[error("stdout cannot be written")]
+    Stdout(#[source] io::Error),
+    #[error("cannot go on")]
+    Io(#[from] io::Error),
+}
+
+/// Joins until both directions have ended.
+pub(crate) fn join(config: &Config) -> Result<(), BridgeError> {
+    let proxy = connect(config)?;
+    pump(proxy.try_clone()?, proxy)
+}
+
+/// A blocking connection to this user's own proxy; see [`hpc_proxy::own`].
+#[tokio::main(flavor = "current_thread")]
+async fn connect(config: &Config) -> Result<File, BridgeError> {
+    let place = config.place();
+    let uid = rustix::process::geteuid().as_raw();
+    let record = local::find(&place)?;
+    let owners = Owners::probe();
+    let connect = async {
+        let stream: OwnedFd = match local::door(&place, &record, &owners, uid).await? {
+            Door::Unix(path) => connect_unix(&path, uid).await?.into_std()?.into(),
+            Door::Tcp(address) => {
+                let stream = connect_tcp(&owners, address, uid).await?;
+                stream.set_nodelay(true)?;
+                stream.into_std()?.into()
+            }
+        };
+        // Threads wait for it, not a runtime.
+        rustix::io::ioctl_fionbio(&stream, false).map_err(io::Error::from)?;
+        Ok(stream.into())
+    };
+    timeout(CONNECT_DEADLINE, connect)
+        .await
+        .unwrap_or(Err(BridgeError::Slow))
+}
+
+/// What ended, and how.
+enum Ended {
+    Up(Result<(), BridgeError>),
+    Down(Result<(), BridgeError>),
+}
+
+/// Copies stdin to the proxy and the proxy to stdout, each on a thread of its own: reading stdin
+/// cannot be done without one.
+fn pump(mut from_proxy: File, mut to_proxy: File) -> Result<(), BridgeError> {
+    let (mut stdin, mut stdout) = (own(io::stdin())?, own(io::stdout())?);
+    let (ended, endings) = mpsc::channel();
+    let up_ended = ended.clone();
+    thread::spawn(move || {
+        let copied = copy(&mut stdin, &mut to_proxy).map_err(|error| match error {
+            CopyError::Read(error) => BridgeError::Stdin(error),
+            CopyError::Write(error) => BridgeError::Proxy(error),
+        });
+        // Also after an error: the proxy is not to wait for more.
+        let _ = shutdown(&to_proxy, Shutdown::Write);
+        let _ = up_ended.send(Ended::Up(copied));
+    });
+    thread::spawn(move || {
+        let copied = copy(&mut from_proxy, &mut stdout).map_err(|error| match error {
+            CopyError::Read(error) => BridgeError::Proxy(error),
+            CopyError::Write(error) => BridgeError::Stdout(error),
+        });
+        drop(stdout);
+        let _ = ended.send(Ended::Down(copied.and_then(|()| Ok(close_stdout()?))));
+    });
+    let mut up = None;
+    while let Ok(ending) = endings.recv() {
+        match ending {
+            // What the proxy still has to say is passed on first, whatever became of its ears.
+            Ended::Up(ended) => up = Some(ended),
+            // Nobody is there to hear of anything more.
+            Ended::Down(Err(error)) => return Err(error),
+            Ended::Down(Ok(())) if up.is_some() => break,
+            Ended::Down(Ok(())) => {}
+        }
+    }
+    up.unwrap_or(Ok(()))
+}
+
+/// The descriptor itself: the standard library's handles hold bytes back until a line ends.
+fn own(handle: impl AsFd) -> io::Result<File> {
+    Ok(handle.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Lets whoever reads our stdout see its end, while this process still reads stdin.
+fn close_stdout() -> io::Result<()> {
+    let nothing = OwnedFd::from(File::options().write(true).open("/dev/null")?);
+    Ok(rustix::stdio::dup2_stdout(nothing)?)
+}
+
+enum CopyError {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Passes on whatever comes as soon as it comes.
+fn copy(from: &mut File, to: &mut File) -> Result<(), CopyError> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let length = patiently(from, PollFlags::IN, |mut from| from.read(&mut buffer));
+        let mut rest = &buffer[..length.map_err(CopyError::Read)?];
+        if rest.is_empty() {
+            return Ok(());
+        }
+        while !rest.is_empty() {
+            let written = patiently(to, PollFlags::OUT, |mut to| to.write(rest));
+            rest = &rest[written.map_err(CopyError::Write)?..];
+        }
+    }
+}
+
+/// Does `work` once it can be done: what we were started with may not block, since whoever else
+/// has it open wants it so.
+fn patiently(
+    file: &File,
+    ready: PollFlags,
+    mut work: impl FnMut(&File) -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match work(file) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(file, ready)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Values of flags that are more than a number or a path: each is read once, and is right from
+//! then on.
+
+use std::{
+    path::{self, PathBuf},
+    time::Duration,
+};
+
+/// Bytes that the path of a Unix socket may have: `sun_path` of unix(7), less its NUL.
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// Upgrades that are never passed on: a second HTTP inside the first runs past every check.
+const NEVER_UPGRADED: [&str; 3] = ["h2", "h2c", "http"];
+
+/// Where the proxy listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// On the TCP port that `--bind` and `--port` name.
+    Tcp,
+    /// On a Unix socket at this absolute path.
+    Unix(PathBuf),
+}
+
+/// `tcp` or `unix:PATH`.
+pub(super) fn listen(text: &str) -> Result<Listen, String> {
+    if text == "tcp" {
+        return Ok(Listen::Tcp);
+    }
+    let path = text
+        .strip_prefix("unix:")
+        .filter(|path| !path.is_empty())
+        .ok_or_else(|| format!("`{text}` is neither `tcp` nor `unix:PATH`"))?;
+    let path = path::absolute(path).map_err(|error| format!("`{path}`: {error}"))?;
+    let bytes = path.as_os_str().len();
+    if bytes > MAX_SOCKET_PATH_BYTES {
+        return Err(format!(
+            "`{}` has {bytes} bytes; the path of a Unix socket may have {MAX_SOCKET_PATH_BYTES}",
+            path.display()
+        ));
+    }
+    if path.file_name().is_none() {
+        return Err(format!("`{}` names no file", path.display()));
+    }
+    Ok(Listen::Unix(path))
+}
+
+/// A protocol name as `Upgrade` carries it (RFC 9110 section 7.8), in lowercase.
+pub(super) fn upgrade(text: &str) -> Result<String, String> {
+    let protocol = text.to_ascii_lowercase();
+    let (name, version) = match protocol.split_once('/') {
+        Some((name, version)) => (name, Some(version)),
+        None => (protocol.as_str(), None),
+    };
+    if !is_token(name) || !version.is_none_or(is_token) {
+        return Err(format!("`{text}` is not the name of a protocol"));
+    }
+    if NEVER_UPGRADED.contains(&name) {
+        return Err(format!(
+            "`{text}` is never passed on: a second HTTP inside the first runs past every check"
+        ));
+    }
+    Ok(protocol)
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// `10`, `10s`, `500ms` or `2m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let milliseconds_per_unit = match unit {
+        "" | "s" => 1000,
+        "ms" => 1,
+        "m" => 60_000,
+        _ => return Err(format!("`{unit}` is not a unit; use ms, s or m")),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(milliseconds_per_unit))
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is not a time; say for example 10s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "s", "-1", "1h", "99999999999999999999", "1.5s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_place_to_listen_is_tcp_or_a_short_path() {
+        assert_eq!(listen("tcp"), Ok(Listen::Tcp));
+        assert_eq!(listen("unix:/d/s"), Ok(Listen::Unix("/d/s".into())));
+        let here = path::absolute("s").unwrap();
+        assert_eq!(listen("unix:s"), Ok(Listen::Unix(here)));
+        let longest = format!("unix:/{}", "x".repeat(MAX_SOCKET_PATH_BYTES - 1));
+        assert!(listen(&longest).is_ok());
+        for bad in [
+            "",
+            "TCP",
+            "udp",
+            "unix",
+            "unix:",
+            "unix:/",
+            "/d/s",
+            &format!("{longest}x"),
+        ] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    // Behaviours 117, 118.
+    #[test]
+    fn http_itself_is_no_upgrade() {
+        assert_eq!(upgrade("TCP"), Ok("tcp".into()));
+        assert_eq!(upgrade("foo/1.1"), Ok("foo/1.1".into()));
+        for bad in [
+            "h2c", "H2C", "h2", "HTTP/2.0", "h2c/1", "", "a b", "a,b", "/1", "a/", "a/b/c",
+        ] {
+            assert!(upgrade(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_a_panic(text: String) {
+            let _ = (listen(&text), upgrade(&text), duration(&text));
+        }
+    }
+}

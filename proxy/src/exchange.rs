@@ -1,0 +1,576 @@
+//! One request to an upstream and its answer back, over two sockets, both directions at once.
+//!
+//! Nothing is buffered, and no exchange has a total deadline: an upload or an event stream may
+//! last for days. Either side's end is the other's within a second. Who may ask for what, and how
+//! an error looks to a person, is decided elsewhere ([`Service`]).
+
+use std::{
+    future::{Future, pending, poll_fn},
+    io,
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    io::Interest,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    body::{Body, Cut, Form},
+    clock::Clock,
+    headers,
+    http1::{
+        chunked::BadChunk,
+        framing::{self, Framing},
+        head::{self, RESPONSE_LIMITS, RequestHead, ResponseHead, Scanner, Sender, Version},
+        name::Name,
+    },
+    service::{Fault, Forward, Peer, Service},
+    socket::{Inbox, Reader, Socket, Writer},
+};
+
+/// How long an upstream may think about an answer, counted from the last byte of the request. Dev
+/// servers compile, query and train; a browser gives up sooner.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+/// How long an upstream may take to say `100 Continue`: many never do (RFC 9110 section 10.1.1).
+const CONTINUE_DEADLINE: Duration = Duration::from_secs(1);
+/// A client that says it will send no more may have gone, or wait for its answer. After this time
+/// without a byte to it, it is taken for gone (behaviours 100, 107).
+const GONE_AFTER: Duration = Duration::from_millis(500);
+/// How long an upload may stall that goes on behind its answer.
+const STALL_DEADLINE: Duration = Duration::from_secs(5);
+/// How much of the next requests is read while one is under way.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// How an exchange ended, for the client's connection.
+#[derive(Debug)]
+pub(crate) enum End<S: Service> {
+    /// The answer is complete. `keep` says whether the connection is good for the next request.
+    Answered {
+        keep: bool,
+        /// The upstream's connection, if it is good for another request.
+        upstream: Option<Socket>,
+    },
+    /// The upstream took the protocol that the client asked for. What was read from it behind its
+    /// head belongs to the client.
+    Upgraded { upstream: Socket, read: Vec<u8> },
+    /// Nothing of an answer was sent.
+    Unanswered {
+        fault: Fault<S::DialError>,
+        /// Whether the upstream did nothing at all, as one whose connection had been closed.
+        untouched: bool,
+        /// Whether the whole request was read.
+        read: bool,
+    },
+    /// The client has gone, or its answer broke off: both connections end at once.
+    Broken,
+}
+
+/// What one exchange needs to know.
+pub(crate) struct Exchange<'a, S: Service> {
+    pub(crate) service: &'a S,
+    pub(crate) peer: Peer,
+    pub(crate) head: &'a RequestHead,
+    pub(crate) framing: Framing,
+    pub(crate) forward: &'a Forward<S>,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(crate) expects: bool,
+    /// Whether the client would like to keep its connection.
+    pub(crate) keep: bool,
+    pub(crate) version: Version,
+}
+
+/// What the two directions of an exchange tell each other. They take turns in one task.
+#[derive(Debug, Default)]
+struct Signals {
+    /// The client may send the body, or does.
+    go_ahead: AtomicBool,
+    /// The whole request was read, and sent unless the upstream would not have it.
+    request_read: AtomicBool,
+    /// The upstream takes no more.
+    refused: AtomicBool,
+    /// Something of a final answer was sent.
+    started: AtomicBool,
+    /// Bytes that the client sent and was sent.
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// Why a request did not get to its end.
+enum Stopped {
+    ClientGone,
+    Malformed(BadChunk),
+}
+
+enum Failed<S: Service> {
+    Fault(Fault<S::DialError>, bool),
+    ClientGone,
+    /// The answer broke off in the middle.
+    Broken,
+}
+
+enum Done {
+    Complete { keep: bool, reusable: bool },
+    Upgraded(Vec<u8>),
+}
+
+/// Runs until `work` is done or the client is gone.
+pub(crate) async fn unless_gone<T>(
+    client: &mut Socket,
+    inbox: &mut Inbox,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let signals = Signals::default();
+    let (mut reader, _) = client.split();
+    let mut gone = pin!(watch(&mut reader, inbox, &signals));
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        gone.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+impl<S: Service> Exchange<'_, S> {
+    /// Sends the request to `upstream` and its answer to `client`.
+    pub(crate) async fn run(
+        self,
+        client: &mut Socket,
+        inbox: &mut Inbox,
+        mut upstream: Socket,
+        clock: &mut Clock,
+    ) -> (End<S>, u64, u64) {
+        let signals = Signals::default();
+        let mut answer = ResponseHead::default();
+        let first = {
+            let (client_reader, client_writer) = client.split();
+            let (upstream_reader, upstream_writer) = upstream.split();
+            let mut up = pin!(self.upload(client_reader, inbox, upstream_writer, &signals));
+            let mut down =
+                pin!(self.download(upstream_reader, client_writer, &mut answer, clock, &signals));
+            let first = poll_fn(|cx| {
+                // What this one learns lets the other go on in the same turn.
+                if let Poll::Ready(down) = down.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(down));
+                }
+                up.as_mut().poll(cx).map(Err)
+            })
+            .await;
+            if matches!(first, Ok(Ok(Done::Complete { .. }))) && self.goes_on(&signals) {
+                finish(up, &signals).await;
+            }
+            first
+        };
+        let read = signals.request_read.load(Relaxed);
+        let end = match first {
+            Ok(Ok(Done::Complete { keep, reusable })) => End::Answered {
+                keep,
+                upstream: (reusable && read && !signals.refused.load(Relaxed)).then_some(upstream),
+            },
+            Ok(Ok(Done::Upgraded(read))) => End::Upgraded { upstream, read },
+            Ok(Err(Failed::Fault(fault, untouched))) => End::Unanswered {
+                fault,
+                untouched,
+                read,
+            },
+            Err(Stopped::Malformed(bad)) if !signals.started.load(Relaxed) => End::Unanswered {
+                fault: bad.into(),
+                untouched: false,
+                read: false,
+            },
+            Ok(Err(Failed::ClientGone | Failed::Broken))
+            | Err(Stopped::ClientGone | Stopped::Malformed(_)) => End::Broken,
+        };
+        (end, signals.up.load(Relaxed), signals.down.load(Relaxed))
+    }
+
+    /// Whether the request is still on its way although its answer is complete.
+    fn goes_on(&self, signals: &Signals) -> bool {
+        let began = !self.expects || signals.go_ahead.load(Relaxed);
+        began && !signals.request_read.load(Relaxed)
+    }
+
+    /// Sends the request; then only watches whether the client is still there.
+    async fn upload(
+        &self,
+        mut client: Reader<'_>,
+        inbox: &mut Inbox,
+        mut upstream: Writer<'_>,
+        signals: &Signals,
+    ) -> Stopped {
+        let form = match self.framing {
+            Framing::Chunked => Form::Chunked,
+            _ => Form::Plain,
+        };
+        let mut body = Body::new(self.framing, form);
+        let mut out = Vec::with_capacity(512);
+        self.head.write(&mut out);
+        if form == Form::Chunked {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if let Err(bad) = body.take(inbox, &mut out) {
+            return Stopped::Malformed(bad);
+        }
+        // An empty body may have come, too.
+        if body.moved > 0 || body.is_done() {
+            signals.go_ahead.store(true, Relaxed);
+        }
+        let mut refused = upstream.write_all(&out).await.is_err();
+        if self.expects && !signals.go_ahead.load(Relaxed) {
+            if !may_send(&mut client, inbox, signals).await {
+                return Stopped::ClientGone;
+            }
+            signals.go_ahead.store(true, Relaxed);
+            out.clear();
+            if let Err(bad) = body.take(inbox, &mut out) {
+                return Stopped::Malformed(bad);
+            }
+            refused |= upstream.write_all(&out).await.is_err();
+        }
+        signals.up.store(body.moved, Relaxed);
+        while !body.is_done() {
+            if refused {
+                // It may have answered all the same; the client's bytes are read on, so that it
+                // comes to read that answer (behaviour 102).
+                signals.refused.store(true, Relaxed);
+                body.discard();
+            }
+            out.clear();
+            match body
+                .advance(&mut client, inbox, &mut upstream, &mut out)
+                .await
+            {
+                Ok(_) => refused |= upstream.write_all(&out).await.is_err(),
+                Err(Cut::Sink(_)) => refused = true,
+                Err(Cut::Malformed(bad)) => return Stopped::Malformed(bad),
+                Err(Cut::Source(_) | Cut::Short) => return Stopped::ClientGone,
+            }
+            signals.up.store(body.moved, Relaxed);
+        }
+        drop(out);
+        signals.refused.store(refused, Relaxed);
+        signals.request_read.store(true, Relaxed);
+        watch(&mut client, inbox, signals).await;
+        Stopped::ClientGone
+    }
+
+    /// Passes interim answers and the final one on.
+    async fn download(
+        &self,
+        mut upstream: Reader<'_>,
+        mut client: Writer<'_>,
+        answer: &mut ResponseHead,
+        clock: &mut Clock,
+        signals: &Signals,
+    ) -> Result<Done, Failed<S>> {
+        let mut inbox = Inbox::default();
+        let mut out = Vec::with_capacity(1024);
+        let mut touched = false;
+        loop {
+            self.next_head(
+                &mut upstream,
+                &mut inbox,
+                &mut client,
+                answer,
+                clock,
+                signals,
+                touched,
+            )
+            .await?;
+            touched = true;
+            match answer.status {
+                100 => {
+                    if self.expects && !signals.go_ahead.swap(true, Relaxed) {
+                        write(&mut client, CONTINUE, signals).await?;
+                    }
+                }
+                101 => {
+                    self.switch(answer, &mut out)?;
+                    signals.started.store(true, Relaxed);
+                    write(&mut client, &out, signals).await?;
+                    return Ok(Done::Upgraded(inbox.into_rest()));
+                }
+                102..=199 if self.version == Version::Http11 => {
+                    headers::strip_hop_by_hop(&mut answer.fields);
+                    answer.fields.remove(Name::ContentLength);
+                    self.service.edit(&self.forward.view, &mut answer.fields);
+                    out.clear();
+                    answer.write(&mut out);
+                    out.extend_from_slice(b"\r\n");
+                    write(&mut client, &out, signals).await?;
+                }
+                102..=199 => {}
+                _ => break,
+            }
+        }
+
+        let framing = framing::of_response(answer, self.head.method())
+            .map_err(|bad| Failed::Fault(Fault::BadAnswer(bad.into()), false))?;
+        let Forward { target, view, .. } = self.forward;
+        self.service
+            .answered(self.head, self.peer, target, answer.status);
+        let upstream_closes = head::closes(answer.version, &answer.fields);
+        let form = match framing {
+            Framing::Chunked | Framing::UntilClose if self.version == Version::Http11 => {
+                Form::Chunked
+            }
+            _ => Form::Plain,
+        };
+        // What is read from a client that is told too early that this was all would be lost.
+        let keep = self.keep && signals.request_read.load(Relaxed);
+        self.finish_head(answer, framing, form, keep);
+        self.service.edit(view, &mut answer.fields);
+        out.clear();
+        answer.write(&mut out);
+        out.extend_from_slice(b"\r\n");
+        let mut body = Body::new(framing, form);
+        let broken = |_| Failed::Broken;
+        let taken = body.take(&mut inbox, &mut out);
+        signals.started.store(true, Relaxed);
+        write(&mut client, &out, signals).await?;
+        taken.map_err(broken)?;
+        while !body.is_done() {
+            out.clear();
+            let advanced = body
+                .advance(&mut upstream, &mut inbox, &mut client, &mut out)
+                .await;
+            match advanced {
+                Ok(written) => signals.down.fetch_add(written as u64, Relaxed),
+                Err(Cut::Sink(_)) => return Err(Failed::ClientGone),
+                Err(Cut::Source(_) | Cut::Short | Cut::Malformed(_)) => return Err(Failed::Broken),
+            };
+            write(&mut client, &out, signals).await?;
+        }
+        Ok(Done::Complete {
+            keep,
+            // More bytes than the answer has are nothing that was asked for (behaviour 70).
+            reusable: !upstream_closes && framing != Framing::UntilClose && inbox.is_empty(),
+        })
+    }
+
+    /// Reads the next head of the upstream's into `answer`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one direction, each on its own"
+    )]
+    async fn next_head(
+        &self,
+        upstream: &mut Reader<'_>,
+        inbox: &mut Inbox,
+        client: &mut Writer<'_>,
+        answer: &mut ResponseHead,
+        clock: &mut Clock,
+        signals: &Signals,
+        touched: bool,
+    ) -> Result<(), Failed<S>> {
+        let bad = |bad| Failed::Fault(Fault::BadAnswer(Box::new(bad)), false);
+        let mut scanner = Scanner::default();
+        loop {
+            let found = scanner.scan(inbox.bytes(), Sender::Server, &RESPONSE_LIMITS);
+            if let Some(length) = found.map_err(bad)? {
+                let read = answer.read(&inbox.bytes()[..length]);
+                inbox.consume(length);
+                return read.map_err(bad);
+            }
+            let untouched = !touched && inbox.is_empty();
+            let read = self
+                .more(upstream, inbox, client, clock, signals)
+                .await?
+                .map_err(|error| Failed::Fault(Fault::Died(error), untouched))?;
+            if read == 0 {
+                let error = io::ErrorKind::UnexpectedEof.into();
+                return Err(Failed::Fault(Fault::Died(error), untouched));
+            }
+        }
+    }
+
+    /// More of the upstream's answer, within the deadline that counts from the last byte of the
+    /// request; meanwhile the client is told to send its body if the upstream does not care.
+    async fn more(
+        &self,
+        upstream: &mut Reader<'_>,
+        inbox: &mut Inbox,
+        client: &mut Writer<'_>,
+        clock: &mut Clock,
+        signals: &Signals,
+    ) -> Result<io::Result<usize>, Failed<S>> {
+        let waits = self.expects && !signals.go_ahead.load(Relaxed);
+        let mut patience = pin!(waits.then(|| sleep(CONTINUE_DEADLINE)));
+        clock.set(ANSWER_DEADLINE);
+        let mut sent = signals.up.load(Relaxed);
+        loop {
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(read) = upstream.poll_read_with(cx, |bytes| inbox.append(bytes))
+                {
+                    return Poll::Ready(Event::Read(read));
+                }
+                if let Some(patience) = patience.as_mut().as_pin_mut()
+                    && patience.poll(cx).is_ready()
+                {
+                    return Poll::Ready(Event::Impatient);
+                }
+                clock.poll(cx).map(|()| Event::Silent)
+            })
+            .await;
+            match event {
+                Event::Read(read) => return Ok(read),
+                Event::Impatient => {
+                    patience.set(None);
+                    if !signals.go_ahead.swap(true, Relaxed) {
+                        write(client, CONTINUE, signals).await?;
+                    }
+                }
+                Event::Silent => {
+                    let now = signals.up.load(Relaxed);
+                    if now == sent {
+                        return Err(Failed::Fault(Fault::Slow, false));
+                    }
+                    sent = now;
+                    clock.set(ANSWER_DEADLINE);
+                }
+            }
+        }
+    }
+
+    /// Makes the head of a 101 ready, if it is what the client asked for.
+    fn switch(&self, answer: &mut ResponseHead, out: &mut Vec<u8>) -> Result<(), Failed<S>> {
+        let Forward { target, view, .. } = self.forward;
+        let protocol = self
+            .forward
+            .upgrade
+            .as_deref()
+            .filter(|protocol| headers::names_upgrade(&answer.fields, protocol))
+            .ok_or(Failed::Fault(Fault::UnaskedUpgrade, false))?;
+        headers::strip_hop_by_hop(&mut answer.fields);
+        answer.fields.remove(Name::ContentLength);
+        headers::set_upgrade(&mut answer.fields, protocol);
+        self.service
+            .answered(self.head, self.peer, target, answer.status);
+        self.service.edit(view, &mut answer.fields);
+        out.clear();
+        answer.write(out);
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    /// Replaces the fields of the upstream's hop by those of the client's.
+    fn finish_head(&self, answer: &mut ResponseHead, framing: Framing, form: Form, keep: bool) {
+        let announced: Vec<Vec<u8>> = if form == Form::Chunked && framing == Framing::Chunked {
+            answer
+                .fields
+                .all(Name::Trailer)
+                .map(<[u8]>::to_vec)
+                .collect()
+        } else {
+            Vec::new()
+        };
+        headers::strip_hop_by_hop(&mut answer.fields);
+        if answer.status == 204 {
+            answer.fields.remove(Name::ContentLength);
+        }
+        for names in announced {
+            answer.fields.push(Name::Trailer, &names);
+        }
+        if form == Form::Chunked {
+            answer.fields.push(Name::TransferEncoding, b"chunked");
+        }
+        if !keep {
+            answer.fields.push(Name::Connection, b"close");
+        }
+    }
+}
+
+enum Event {
+    Read(io::Result<usize>),
+    Impatient,
+    Silent,
+}
+
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+async fn write<S: Service>(
+    client: &mut Writer<'_>,
+    bytes: &[u8],
+    signals: &Signals,
+) -> Result<(), Failed<S>> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    client
+        .write_all(bytes)
+        .await
+        .map_err(|_| Failed::ClientGone)?;
+    signals.down.fetch_add(bytes.len() as u64, Relaxed);
+    Ok(())
+}
+
+/// Waits until the client may send its body, or does so by itself; not so if it leaves.
+async fn may_send(client: &mut Reader<'_>, inbox: &mut Inbox, signals: &Signals) -> bool {
+    poll_fn(|cx| {
+        if signals.go_ahead.load(Relaxed) {
+            return Poll::Ready(true);
+        }
+        client
+            .poll_read_with(cx, |bytes| inbox.append(bytes))
+            .map(|read| read.is_ok_and(|length| length > 0))
+    })
+    .await
+}
+
+/// Ends when the client is gone. Meanwhile its next requests are read, up to a limit.
+async fn watch(client: &mut Reader<'_>, inbox: &mut Inbox, signals: &Signals) {
+    loop {
+        if inbox.len() >= READ_AHEAD_BYTES {
+            return pending().await;
+        }
+        match client.read(inbox).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+    // It will send no more. If it has closed its connection, the first byte to it comes back as a
+    // reset; if it only waits, its answer may take its time once it has begun.
+    let before = signals.down.load(Relaxed);
+    let mut grace = pin!(sleep(GONE_AFTER));
+    tokio::select! {
+        () = grace.as_mut() => {}
+        _ = client.ready(Interest::ERROR) => return,
+    }
+    if signals.down.load(Relaxed) == before {
+        return;
+    }
+    let _ = client.ready(Interest::ERROR).await;
+}
+
+/// Lets a request get to its end whose answer is complete, as long as it moves.
+async fn finish(mut up: impl Future<Output = Stopped> + Unpin, signals: &Signals) {
+    let (mut moved, mut stalled) = (0, Instant::now() + STALL_DEADLINE);
+    let mut timer = pin!(sleep(STALL_DEADLINE));
+    poll_fn(|cx| {
+        loop {
+            let ended = std::pin::Pin::new(&mut up).poll(cx).is_ready();
+            if ended || signals.request_read.load(Relaxed) || signals.refused.load(Relaxed) {
+                return Poll::Ready(());
+            }
+            let now = signals.up.load(Relaxed);
+            if now != moved {
+                (moved, stalled) = (now, Instant::now() + STALL_DEADLINE);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= stalled {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(stalled);
+        }
+    })
+    .await;
+}

@@ -1,0 +1,184 @@
+//! Pipes: two connections joined after an upgrade, byte for byte, until either ends.
+//!
+//! No exchange covers what happens after an upgrade, so pipes are counted and ended here. Frames
+//! are none of our business. A pipe at rest holds no buffer.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{metrics::Metrics, socket::Socket};
+
+/// Reads of one direction before others get their turn.
+const TURN: usize = 16;
+
+/// A set of pipes that end together.
+#[derive(Clone, Debug, Default)]
+pub struct Pipes(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A connection and what was read from it already.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) socket: Socket,
+    pub(crate) read: Vec<u8>,
+}
+
+impl Pipes {
+    /// Joins the two ends. A half-close is passed on and the other direction goes on to its own
+    /// end.
+    pub(crate) fn join(&self, client: End, upstream: End, metrics: Arc<Metrics>) {
+        let stop = self.0.stop.clone();
+        // Used in place: moved into another variable, it would stand in the task twice.
+        let mut pipe = Pipe {
+            up: Direction::starting_with(client.read),
+            down: Direction::starting_with(upstream.read),
+            client: client.socket,
+            upstream: upstream.socket,
+        };
+        self.0.tasks.spawn(async move {
+            metrics.pipe_opened();
+            let ended = {
+                let mut stopped = pin!(stop.cancelled());
+                poll_fn(|cx| match pipe.poll(cx, &metrics) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending => stopped.as_mut().poll(cx).map(|()| None),
+                })
+                .await
+            };
+            metrics.pipe_closed();
+            let (bytes_up, bytes_down) = (pipe.up.moved, pipe.down.moved);
+            match ended {
+                Some(Ok(())) => tracing::debug!(bytes_up, bytes_down, "pipe ended"),
+                Some(Err(error)) => {
+                    // Behaviour 111: what ended abruptly does not look like a proper end.
+                    pipe.client.reset_on_drop();
+                    pipe.upstream.reset_on_drop();
+                    tracing::debug!(bytes_up, bytes_down, %error, "pipe broke");
+                }
+                None => tracing::debug!(bytes_up, bytes_down, "pipe cut at shutdown"),
+            }
+        });
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Waits until all pipes have ended by themselves, and cuts those that have not within
+    /// `grace`. Returns how many were cut.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.0.tasks.close();
+        if timeout(grace, self.0.tasks.wait()).await.is_ok() {
+            return 0;
+        }
+        let cut = self.count();
+        self.0.stop.cancel();
+        self.0.tasks.wait().await;
+        cut
+    }
+}
+
+struct Pipe {
+    client: Socket,
+    upstream: Socket,
+    up: Direction,
+    down: Direction,
+}
+
+impl Pipe {
+    /// Moves bytes until both directions have ended, or one has broken.
+    fn poll(&mut self, cx: &mut Context<'_>, metrics: &Metrics) -> Poll<io::Result<()>> {
+        let (before_up, before_down) = (self.up.moved, self.down.moved);
+        let up = self.up.poll(cx, &mut self.client, &mut self.upstream);
+        let down = self.down.poll(cx, &mut self.upstream, &mut self.client);
+        metrics.moved(self.up.moved - before_up, self.down.moved - before_down);
+        match (up?, down?) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// One way through a pipe.
+#[derive(Debug)]
+struct Direction {
+    /// What was read and could not be written yet.
+    left: Vec<u8>,
+    written: usize,
+    state: State,
+    moved: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Its source has ended; what is left must still be written.
+    Ending,
+    Ended,
+}
+
+impl Direction {
+    fn starting_with(left: Vec<u8>) -> Self {
+        Self {
+            left,
+            written: 0,
+            state: State::Open,
+            moved: 0,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Socket,
+        to: &mut Socket,
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..TURN {
+            while self.written < self.left.len() {
+                let written = ready!(to.split().1.poll_write(cx, &self.left[self.written..]))?;
+                self.written += written;
+                self.moved += written as u64;
+            }
+            if self.written > 0 {
+                (self.left, self.written) = (Vec::new(), 0);
+            }
+            match self.state {
+                State::Open => {}
+                State::Ending => {
+                    to.end_writing();
+                    self.state = State::Ended;
+                    return Poll::Ready(Ok(()));
+                }
+                State::Ended => return Poll::Ready(Ok(())),
+            }
+            let to = to.split().1;
+            let (read, written, left) = ready!(from.split().0.poll_read_with(cx, |bytes| {
+                let written = to.try_write(bytes)?;
+                io::Result::Ok((bytes.len(), written, bytes[written..].to_vec()))
+            }))??;
+            self.moved += written as u64;
+            self.left = left;
+            if read == 0 {
+                self.state = State::Ending;
+            }
+        }
+        // Others first; then go on.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,282 @@
+//! Connected sockets, TCP and Unix alike, as forwarding needs them: bytes move through a buffer
+//! that all connections of a thread share, so that one that waits holds none.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, Shutdown, recv, shutdown},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
+    net::{TcpStream, UnixStream, tcp, unix},
+};
+
+/// Bytes that one read may bring: large enough for bulk, and shared.
+pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A connection of this machine.
+    Unix(UnixStream),
+}
+
+/// The end of a [`Socket`] that is read from.
+#[derive(Debug)]
+pub struct Reader<'a>(Half<tcp::ReadHalf<'a>, unix::ReadHalf<'a>>);
+
+/// The end of a [`Socket`] that is written to.
+#[derive(Debug)]
+pub struct Writer<'a>(Half<tcp::WriteHalf<'a>, unix::WriteHalf<'a>>);
+
+#[derive(Debug)]
+enum Half<T, U> {
+    Tcp(T),
+    Unix(U),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+impl Socket {
+    /// Its two ends, for two that work at once.
+    pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
+        match self {
+            Self::Tcp(stream) => {
+                let (read, write) = stream.split();
+                (Reader(Half::Tcp(read)), Writer(Half::Tcp(write)))
+            }
+            Self::Unix(stream) => {
+                let (read, write) = stream.split();
+                (Reader(Half::Unix(read)), Writer(Half::Unix(write)))
+            }
+        }
+    }
+
+    /// Waits for more bytes and appends them to `inbox`; returns how many, 0 at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn read(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+        self.split().0.read(inbox).await
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.split().1.write_all(bytes).await
+    }
+
+    /// Writes as much of `bytes` as there is room for, and does not wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is no room; else the connection is broken.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Says that nothing more will be written. That it is said in vain is no matter.
+    pub(crate) fn end_writing(&self) {
+        let _ = shutdown(self.as_fd(), Shutdown::Write);
+    }
+
+    /// Makes its end an abrupt one, so that the peer cannot take it for a proper close.
+    pub(crate) fn reset_on_drop(&self) {
+        if let Self::Tcp(stream) = self {
+            // One that is broken already ends abruptly by itself.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Whether it is open and has nothing to read, as far as the runtime has heard: what an idle
+    /// connection must be.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut [0]),
+            Self::Unix(stream) => stream.try_read(&mut [0]),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the kernel.
+    pub(crate) fn is_surely_quiet(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(self.as_fd(), &mut [0], flags), Err(Errno::WOULDBLOCK))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Reads what comes next into the thread's scratch buffer and lets `take` have it; no bytes at
+    /// the end of the stream.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn poll_read_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(match &mut self.0 {
+                Half::Tcp(half) => Pin::new(half).poll_read(cx, &mut buffer),
+                Half::Unix(half) => Pin::new(half).poll_read(cx, &mut buffer),
+            })?;
+            Poll::Ready(Ok(take(buffer.filled())))
+        })
+    }
+
+    /// Waits for one of `interest`.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match &self.0 {
+            Half::Tcp(half) => half.ready(interest).await,
+            Half::Unix(half) => half.ready(interest).await,
+        }
+    }
+
+    /// Waits for more bytes and appends them to `inbox`; returns how many, 0 at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn read(&mut self, inbox: &mut Inbox) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read_with(cx, |bytes| inbox.append(bytes))).await
+    }
+}
+
+impl Writer<'_> {
+    /// Writes some of `bytes`, at least one.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Half::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
+            Half::Unix(half) => Pin::new(half).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes as much of `bytes` as there is room for; 0 where there is none.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &self.0 {
+            Half::Tcp(half) => half.try_write(bytes),
+            Half::Unix(half) => half.try_write(bytes),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that were read and not used yet.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Inbox {
+    /// What is there.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.used..]
+    }
+
+    /// How many bytes are there.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.used
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds `bytes`; returns how many they are.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        if self.used > 0 {
+            self.bytes.drain(..self.used);
+            self.used = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    /// Takes the first `length` bytes off.
+    pub fn consume(&mut self, length: usize) {
+        self.used += length;
+        debug_assert!(self.used <= self.bytes.len());
+        if self.is_empty() {
+            self.used = 0;
+            self.bytes.clear();
+            // An idle connection keeps what a usual head needs, no more.
+            self.bytes.shrink_to(2048);
+        }
+    }
+
+    /// Everything that is left, for whoever goes on from here.
+    pub(crate) fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.used);
+        self.bytes
+    }
+}

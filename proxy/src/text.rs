@@ -1,0 +1,11 @@
+//! Text of somebody else's on its way to a person.
+
+/// Whether a terminal would act on a character instead of showing it: controls, line and paragraph
+/// separators, and the marks of bidirectional text, which turn the rest of a line around.
+pub fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
