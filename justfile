@@ -45,6 +45,10 @@ story *NAMES: fixtures build
 e2e *NAMES: fixtures images build
     cargo nextest run --workspace -E 'binary(stories) & test(/^docker::/)' "$@"
 
+# What a first-class proxy must do, as a table, against ours or PROXY=path; takes rows, such as A19 or C
+conformance *ARGS: build
+    @{{ programs }}/debug/conformance "$@"
+
 # A cluster to try by hand: prints an address for each user, ends on Ctrl-C
 demo *ARGS: demo-ready
     @exec {{ programs }}/debug/demo "$@"
@@ -84,6 +88,24 @@ dist:
     install -D {{ programs }}/release/hpc-proxy dist/hpc-proxy
     # A cluster's C library may be older than any we build on: nothing may be left to find at run time.
     ldd dist/hpc-proxy 2>&1 | grep -E 'statically linked|not a dynamic executable'
+
+# What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
+bench *ARGS: release
+    {{ programs }}/release/bench "$@"
+
+# What the proxy withstands, at full size; takes names of scenarios and `--scale X`
+soak *ARGS: release
+    {{ programs }}/release/soak "$@"
+
+# Any bytes against the readers of bytes, SECONDS for each target, into a table; takes names of targets
+fuzz SECONDS="1800" *TARGETS:
+    @fuzz/run "$@"
+
+# Apart, so that the proxy is built as `dist` builds it.
+[private]
+release:
+    cargo build --release --package hpc-proxy --bin hpc-proxy
+    cargo build --release --package bench --bins
 
 # Remove what killed runs left behind: containers, networks, directories
 clean:

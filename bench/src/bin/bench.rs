@@ -1,0 +1,208 @@
+//! `bench`: parse, measure, say it and write it down, exit code.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use bench::{
+    alone,
+    arguments::ProxyArguments,
+    descriptors,
+    load::{self, Load},
+    machine,
+    peer::{self, Peers},
+    proxy::Program,
+    results::{self, Row, spread},
+    subject::Subject,
+};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Of a proxy that has just started (issue 3): 4 MB.
+const RESIDENT_BYTES: f64 = 4e6;
+/// From exec to a complete lease: 20 ms.
+const START_MS: f64 = 20.0;
+/// For an idle WebSocket, used or not: 12 KB.
+const SOCKET_BYTES: u64 = 12_000;
+/// For how long nothing is done, to see that nothing is.
+const IDLE: Duration = Duration::from_secs(5);
+/// Two descriptors each.
+const SOCKETS: u64 = 5_000;
+
+/// What is compared. Each load is one line for each subject.
+const LOADS: [Load; 5] = [
+    Load::Kept(1),
+    Load::Kept(64),
+    Load::New(16),
+    Load::Echo(64),
+    Load::Down(1_000_000_000),
+];
+
+/// Measures what a proxy costs, alone and beside others.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Rounds of each load.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of a round.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How many starts are timed.
+    #[arg(long, default_value_t = 31)]
+    starts: usize,
+    /// Where the results are written to.
+    #[arg(long, value_name = "PATH", default_value = "bench/RESULTS.md")]
+    results: PathBuf,
+    #[command(flatten)]
+    proxy: ProxyArguments,
+}
+
+fn main() -> ExitCode {
+    if let Some(end) = peer::main() {
+        return end;
+    }
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Nothing is left to tell it to when stderr is closed.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything was within its limit.
+#[tokio::main(flavor = "current_thread")]
+async fn run(arguments: &Arguments) -> Result<bool> {
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    // Whatever runs for a measurement ends as it is dropped.
+    tokio::select! {
+        done = measure(arguments) => done,
+        _ = terminate.recv() => Ok(false),
+        _ = interrupt.recv() => Ok(false),
+    }
+}
+
+async fn measure(arguments: &Arguments) -> Result<bool> {
+    let (program, peers) = (arguments.proxy.program()?, Peers::of_this_program()?);
+    let head = head()?;
+    say(&head)?;
+    let alone = alone(&program, &peers, arguments.starts).await?;
+    let table = results::table(&alone);
+    say(&table)?;
+    let compared = compare(&program, &peers, arguments).await?;
+    say(&compared)?;
+    let (path, text) = (&arguments.results, format!("{head}\n{table}\n{compared}"));
+    fs::write(path, text).with_context(|| format!("write `{}`", path.display()))?;
+    Ok(alone.iter().all(Row::is_good))
+}
+
+fn head() -> Result<String> {
+    let commit = machine::commit(".".as_ref())?;
+    let mut command = "just bench".to_owned();
+    for argument in std::env::args().skip(1) {
+        command += &format!(" {argument}");
+    }
+    let machine = machine::machine();
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
+    Ok(format!(
+        "# Results\n\nWritten by `{command}` at {commit}, {now}.\n{machine}.\nEach figure is \
+         a median, with the lowest and the highest in brackets. Load generator, dev server\nand proxy \
+         share the cores; rounds take turns between the subjects. The kernel books some of a\nproxy's work \
+         to threads of its own, so the CPU of the whole machine stands beside.\n"
+    ))
+}
+
+/// What the proxy costs by itself.
+async fn alone(program: &Program, peers: &Peers, times: usize) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let starts = alone::starts(program, times)?;
+    rows.push(
+        Row::new(
+            "exec to complete lease",
+            spread(&starts, 1.0, 1, "ms"),
+            format!("{times} starts"),
+        )
+        .limited("20 ms", starts.median() < START_MS),
+    );
+    let resident = alone::resident(program, 5).await?;
+    rows.push(
+        Row::new(
+            "resident after start (VmRSS)",
+            spread(&resident.rss, 1024.0, 0, "KiB"),
+            format!("{} processes", resident.rss.count()),
+        )
+        .limited("4 MB", resident.rss.max() < RESIDENT_BYTES),
+    );
+    rows.push(Row::new(
+        "its own share of that (PSS)",
+        spread(&resident.pss, 1024.0, 0, "KiB"),
+        format!("{} processes", resident.pss.count()),
+    ));
+    let idle = alone::idle(program, IDLE).await?;
+    rows.push(Row::new(
+        "idle",
+        format!(
+            "{} ms of CPU, {} switches",
+            idle.cpu.as_millis(),
+            idle.switches
+        ),
+        format!("{} s", IDLE.as_secs()),
+    ));
+    descriptors::raise()?;
+    let held = alone::held(program, peers, SOCKETS).await?;
+    let sockets = format!("{} sockets", held.sockets);
+    for (what, each) in [
+        ("idle WebSocket, unused", held.unused_each),
+        ("idle WebSocket, after 16 KiB and back", held.used_each),
+    ] {
+        let row = Row::new(what, format!("{each} bytes"), sockets.clone());
+        rows.push(row.limited("12 KB", each < SOCKET_BYTES));
+    }
+    rows.push(Row::new(
+        "kept after all have closed",
+        format!("{} KiB", held.kept / 1024),
+        sockets,
+    ));
+    let binary = fs::metadata(program.path())
+        .context("the size of the program")?
+        .len();
+    rows.push(Row::new(
+        "the program",
+        format!("{} KiB", binary / 1024),
+        "1 file".to_owned(),
+    ));
+    Ok(rows)
+}
+
+/// What it costs under load, beside the others.
+async fn compare(program: &Program, peers: &Peers, arguments: &Arguments) -> Result<String> {
+    let (_server, target_port) = peers.server().await?;
+    let subjects = [Subject::NoProxy, Subject::HpcProxy(program.clone())];
+    let serving = subjects.iter().map(|subject| subject.start(target_port));
+    let serving = serving.collect::<Result<Vec<_>>>()?;
+    let time = Duration::try_from_secs_f64(arguments.seconds).context("seconds of a round")?;
+    let mut figures = Vec::new();
+    for load in LOADS {
+        figures.extend(load::compare(&serving, load, arguments.rounds, time).await?);
+    }
+    let rounds = arguments.rounds;
+    let samples = format!(
+        "\n{rounds} rounds of each, of {} s or one body.\n",
+        arguments.seconds
+    );
+    Ok(results::comparison(&figures) + &samples)
+}
+
+fn say(text: &str) -> Result<()> {
+    writeln!(io::stdout(), "{text}").context("say it")
+}

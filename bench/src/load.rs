@@ -1,0 +1,202 @@
+//! What subjects are made to do, and what it costs them: loads of one kind, in rounds that take turns
+//! between the subjects, so that a neighbour on the machine hurts all alike.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::{
+    client::Connection,
+    http::{ignore, keep},
+    pattern::{Checker, Pattern},
+    peer::SMALL,
+    process::cpu_of_all,
+    route::Route,
+    samples::Samples,
+    subject::Serving,
+};
+
+/// What a client reads at once; a long body in fewer parts.
+const BUFFER_BYTES: usize = 4096;
+const LONG_BUFFER_BYTES: usize = 64 * 1024;
+/// A round is over long before.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Small GETs, one after the other on each of so many connections.
+    Kept(usize),
+    /// Small GETs from so many clients, a new connection for each.
+    New(usize),
+    /// Messages of 64 bytes and back, one after the other on each of so many WebSockets.
+    Echo(usize),
+    /// So many bytes in one body.
+    Down(u64),
+}
+
+impl Load {
+    /// What it is called in tables.
+    pub fn name(self) -> String {
+        match self {
+            Self::Kept(1) => "small GET, 1 connection".to_owned(),
+            Self::Kept(connections) => format!("small GET, {connections} connections"),
+            Self::New(clients) => format!("small GET, new connection each, {clients} clients"),
+            Self::Echo(sockets) => format!("WebSocket echo of 64 bytes, {sockets} sockets"),
+            Self::Down(bytes) => format!("{} MB down", bytes / 1_000_000),
+        }
+    }
+
+    /// Loads for about `time`, or once; returns how much was done.
+    async fn run(self, route: &Route, time: Duration) -> Result<u64> {
+        let clients = match self {
+            Self::Kept(clients) | Self::New(clients) | Self::Echo(clients) => clients,
+            Self::Down(bytes) => return down(route, bytes).await,
+        };
+        let done = Arc::new(AtomicU64::new(0));
+        let end = Instant::now() + time;
+        let mut running = JoinSet::new();
+        for _ in 0..clients {
+            let (route, done) = (route.clone(), done.clone());
+            running.spawn(async move {
+                match self {
+                    Self::New(_) => new(&route, end, &done).await,
+                    Self::Echo(_) => echo(&route, end, &done).await,
+                    Self::Kept(_) | Self::Down(_) => kept(&route, end, &done).await,
+                }
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.context("a client")??;
+        }
+        Ok(done.load(Relaxed))
+    }
+}
+
+async fn kept(route: &Route, end: Instant, done: &AtomicU64) -> Result<()> {
+    let mut connection = Connection::open(route, BUFFER_BYTES).await?;
+    let mut body = Vec::new();
+    while Instant::now() < end {
+        body.clear();
+        let status = connection.get("/small", keep(&mut body)).await?;
+        ensure!(
+            status == 200 && body == SMALL.as_bytes(),
+            "answered {status}"
+        );
+        done.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+/// The other side is asked to close: were it the client who closes first, each of its ports would rest
+/// for a second, and there are not enough of them.
+async fn new(route: &Route, end: Instant, done: &AtomicU64) -> Result<()> {
+    let head = route.head("GET", "/small", "Connection: close\r\n");
+    let mut body = Vec::new();
+    while Instant::now() < end {
+        body.clear();
+        let mut connection = Connection::open(route, BUFFER_BYTES).await?;
+        connection.send(head.as_bytes()).await?;
+        let status = connection.answer(keep(&mut body)).await?;
+        ensure!(
+            status == 200 && body == SMALL.as_bytes(),
+            "answered {status}"
+        );
+        connection.ends().await?;
+        done.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+async fn echo(route: &Route, end: Instant, done: &AtomicU64) -> Result<()> {
+    let connection = Connection::open(route, BUFFER_BYTES).await?;
+    let switched = connection.upgrade("/echo", ignore).await?;
+    let mut socket = switched.map_err(|status| anyhow!("answered {status}"))?;
+    while Instant::now() < end {
+        socket.echoes(&[b'e'; 64]).await?;
+        done.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+async fn down(route: &Route, bytes: u64) -> Result<u64> {
+    let pattern = Pattern::new();
+    let mut checker = Checker::new(&pattern);
+    let mut connection = Connection::open(route, LONG_BUFFER_BYTES).await?;
+    let path = format!("/bytes/{bytes}");
+    let status = connection.get(&path, |part| checker.take(part)).await?;
+    ensure!(
+        status == 200 && checker.bytes() == bytes,
+        "answered {status}"
+    );
+    Ok(bytes)
+}
+
+/// What one subject did and spent under one load, a sample for each round.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// The subject.
+    pub subject: &'static str,
+    /// The load.
+    pub load: Load,
+    /// Requests, messages or bytes in a second.
+    pub per_second: Samples,
+    /// Microseconds of the subject's processors for each request or message, or for each kilobyte;
+    /// none without a proxy.
+    pub cpu_micros: Samples,
+    /// The same of everything on the machine: client, dev server and neighbours too.
+    pub cpu_micros_of_all: Samples,
+}
+
+/// Puts each of `subjects` under `load` in turn, `rounds` times for `time`.
+///
+/// # Errors
+/// An answer was wrong or did not come.
+#[expect(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
+pub async fn compare(
+    subjects: &[Serving],
+    load: Load,
+    rounds: usize,
+    time: Duration,
+) -> Result<Vec<Figures>> {
+    let mut samples = vec![[const { Vec::new() }; 3]; subjects.len()];
+    for _ in 0..rounds {
+        for (subject, [speed, own, all]) in subjects.iter().zip(&mut samples) {
+            let (before, all_before) = (subject.usage()?, cpu_of_all()?);
+            let start = Instant::now();
+            let done = timeout(DEADLINE, load.run(&subject.route, time)).await;
+            let done = done.context("a round without an end")?;
+            let done = done.with_context(|| format!("{}, {}", subject.name, load.name()))? as f64;
+            let units = match load {
+                Load::Down(_) => done / 1e3,
+                Load::Kept(_) | Load::New(_) | Load::Echo(_) => done,
+            };
+            speed.push(done / start.elapsed().as_secs_f64());
+            let micros_each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / units;
+            all.push(micros_each(cpu_of_all()?.saturating_sub(all_before)));
+            if let (Some(before), Some(after)) = (before, subject.usage()?) {
+                own.push(micros_each(after.since(before).cpu));
+            }
+        }
+    }
+    let figures = subjects.iter().zip(samples);
+    let figures = figures.map(|(subject, samples)| {
+        let [per_second, cpu_micros, cpu_micros_of_all] = samples.map(Samples::from_iter);
+        let subject = subject.name;
+        Figures {
+            subject,
+            load,
+            per_second,
+            cpu_micros,
+            cpu_micros_of_all,
+        }
+    });
+    Ok(figures.collect())
+}

@@ -1,0 +1,154 @@
+//! What the kernel says of a running process: memory, processor time, switches. See proc(5).
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+
+/// A process by its id.
+#[derive(Clone, Copy, Debug)]
+pub struct Process(pub u32);
+
+/// What a process has used so far, all threads together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// In user and kernel mode.
+    pub cpu: Duration,
+    /// Context switches, voluntary or not.
+    pub switches: u64,
+}
+
+impl Usage {
+    /// What was used since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            switches: self.switches.saturating_sub(before.switches),
+        }
+    }
+}
+
+impl Process {
+    /// `VmRSS`: the pages in memory, shared ones included.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn rss_bytes(self) -> Result<u64> {
+        let status = self.read("status")?;
+        kilobytes(&status, "VmRSS:").context("a status without VmRSS: the process has ended")
+    }
+
+    /// The pages in memory, each divided by the number of processes that share it; nothing where we
+    /// may not look, as into a process that is not dumpable.
+    pub fn pss_bytes(self) -> Option<u64> {
+        kilobytes(&self.read("smaps_rollup").ok()?, "Pss:")
+    }
+
+    /// What it has used so far.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn usage(self) -> Result<Usage> {
+        let stat = self.read("stat")?;
+        // The second field, a name in braces, may hold anything; utime and stime are 14 and 15.
+        let (_, behind_name) = stat.rsplit_once(')').context("a stat without a name")?;
+        let ticks: u64 = behind_name
+            .split_ascii_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        let mut switches = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0)).context("its threads")? {
+            let task = task.context("a thread")?.path().join("status");
+            // A thread may end between the listing and now.
+            let status = fs::read_to_string(task).unwrap_or_default();
+            switches += number(&status, "voluntary_ctxt_switches:").unwrap_or_default();
+            switches += number(&status, "nonvoluntary_ctxt_switches:").unwrap_or_default();
+        }
+        Ok(Usage {
+            cpu: ticks_to_time(ticks),
+            switches,
+        })
+    }
+
+    /// For how long it has been ready to run while all processors were taken (sched-stats.rst in the
+    /// kernel's documentation); zero where the kernel does not count it.
+    pub fn starved(self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let nanos = tasks.filter_map(|task| {
+            let counts = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            counts.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// How many descriptors it may have now; nothing where we may not look.
+    pub fn descriptor_limit(self) -> Option<u64> {
+        let limits = self.read("limits").ok()?;
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    fn read(self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.0);
+        fs::read_to_string(&path).with_context(|| format!("read `{path}`"))
+    }
+}
+
+/// What all processes have used so far, and the kernel's own threads: what is sent over loopback is
+/// often received in one of those, whoever sent it.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn cpu_of_all() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("read `/proc/stat`")?;
+    let line = stat.lines().next().unwrap_or_default();
+    // user, nice, system, idle, iowait, irq, softirq
+    let ticks = line.split_ascii_whitespace().skip(1).take(7).enumerate();
+    let busy = ticks.filter(|(column, _)| !matches!(column, 3 | 4));
+    let busy = busy
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+        .sum();
+    Ok(ticks_to_time(busy))
+}
+
+fn ticks_to_time(ticks: u64) -> Duration {
+    Duration::from_nanos(ticks * (1_000_000_000 / rustix::param::clock_ticks_per_second()))
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    number(text, name).map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_this_process() {
+        let own = Process(std::process::id());
+        assert!(own.rss_bytes().unwrap() > 100_000);
+        let before = own.usage().unwrap();
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {}
+        let used = own.usage().unwrap().since(before);
+        assert!(used.cpu > Duration::ZERO, "{used:?}");
+        assert!(own.descriptor_limit().unwrap() > 10);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        Process(u32::MAX).rss_bytes().unwrap_err();
+    }
+}
