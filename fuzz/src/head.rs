@@ -126,7 +126,7 @@ fn surgery(fields: &Fields) {
 
     for name in ["__hpc_proxy", "__Host-__hpc_proxy"] {
         headers::strip_cookie(&mut after, name);
-        assert_eq!(headers::cookie(&after, name), None);
+        assert_eq!(headers::cookie(&after, name).count(), 0);
     }
     assert_eq!(others_cookies(&lines(&after)), others_cookies(&wanted));
     let but_cookies = |mut lines: Lines| {

@@ -27,6 +27,8 @@ use crate::{
 
 /// Out of descriptors: time for some connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Clients that have not shown yet that they may be here. Each may send a head of some 80 KiB.
+const MOST_STRANGERS: usize = 1024;
 /// A peer that vanished without a word is found out after this time of silence.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
@@ -217,7 +219,7 @@ impl Doors {
 
     fn enter(self: &Arc<Self>, metrics: &Arc<Metrics>) -> Option<Admission> {
         let mut inside = self.lock();
-        if inside.count >= self.most {
+        if inside.count >= self.most || inside.strangers.len() >= MOST_STRANGERS {
             let (_, oldest) = inside.strangers.pop_first()?;
             if let Some(task) = oldest {
                 metrics.turned_away();

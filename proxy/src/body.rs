@@ -196,20 +196,23 @@ impl Body {
         let (read, written) = poll_fn(|cx| {
             from.poll_read_with(cx, |bytes| {
                 if !through {
-                    return Ok((inbox.append(bytes), 0));
+                    return (inbox.append(bytes), Ok(0));
                 }
                 let (own, beyond) = bytes.split_at(bytes.len().min(most));
                 inbox.append(beyond);
-                let written = to.try_write(own).map_err(Cut::Sink)?;
-                out.extend_from_slice(&own[written..]);
-                Ok((own.len(), written))
+                let written = to.try_write(own);
+                if let Ok(written) = written {
+                    out.extend_from_slice(&own[written..]);
+                }
+                (own.len(), written)
             })
-            .map(|read| read.unwrap_or_else(|error| Err(Cut::Source(error))))
         })
-        .await?;
+        .await
+        .map_err(Cut::Source)?;
         if read == 0 {
             self.end(out)?;
         } else if through {
+            // Also where it could not be written: it was read, and what follows it is the next message.
             self.moved += read as u64;
             if let Rest::Length(left) = &mut self.rest {
                 *left -= read as u64;
@@ -220,6 +223,6 @@ impl Body {
         } else {
             self.take(inbox, out)?;
         }
-        Ok(written)
+        written.map_err(Cut::Sink)
     }
 }

@@ -318,7 +318,7 @@ impl<S: Service> Connection<'_, S> {
         let mut may_reuse = true;
         loop {
             let idle = may_reuse
-                .then(|| shared.pool.take(&forward.target, !may_repeat))
+                .then(|| shared.pool.take(&forward.target))
                 .flatten();
             let reused = idle.is_some();
             let upstream = match idle {

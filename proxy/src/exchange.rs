@@ -5,7 +5,7 @@
 //! an error looks to a person, is decided elsewhere ([`Service`]).
 
 use std::{
-    future::{Future, pending, poll_fn},
+    future::{Future, poll_fn},
     io,
     pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -94,6 +94,8 @@ struct Signals {
     refused: AtomicBool,
     /// Something of a final answer was sent.
     started: AtomicBool,
+    /// Something is being written to the client, which has not taken it yet.
+    writing: AtomicBool,
     /// Bytes that the client sent and was sent.
     up: AtomicU64,
     down: AtomicU64,
@@ -502,10 +504,12 @@ async fn write<S: Service>(
     if bytes.is_empty() {
         return Ok(());
     }
+    signals.writing.store(true, Relaxed);
     client
         .write_all(bytes)
         .await
         .map_err(|_| Failed::ClientGone)?;
+    signals.writing.store(false, Relaxed);
     signals.down.fetch_add(bytes.len() as u64, Relaxed);
     Ok(())
 }
@@ -527,7 +531,9 @@ async fn may_send(client: &mut Reader<'_>, inbox: &mut Inbox, signals: &Signals)
 async fn watch(client: &mut Reader<'_>, inbox: &mut Inbox, signals: &Signals) {
     loop {
         if inbox.len() >= READ_AHEAD_BYTES {
-            return pending().await;
+            // No more is read; a reset is still heard of.
+            let _ = client.ready(Interest::ERROR).await;
+            return;
         }
         match client.read(inbox).await {
             Ok(0) => break,
@@ -536,14 +542,15 @@ async fn watch(client: &mut Reader<'_>, inbox: &mut Inbox, signals: &Signals) {
         }
     }
     // It will send no more. If it has closed its connection, the first byte to it comes back as a
-    // reset; if it only waits, its answer may take its time once it has begun.
+    // reset; if it only waits, its answer may take its time once it has begun, and it may take its
+    // time to read.
     let before = signals.down.load(Relaxed);
     let mut grace = pin!(sleep(GONE_AFTER));
     tokio::select! {
         () = grace.as_mut() => {}
         _ = client.ready(Interest::ERROR) => return,
     }
-    if signals.down.load(Relaxed) == before {
+    if signals.down.load(Relaxed) == before && !signals.writing.load(Relaxed) {
         return;
     }
     let _ = client.ready(Interest::ERROR).await;

@@ -35,14 +35,13 @@ impl<T> Default for Pool<T> {
 
 impl<T: Eq + Hash + Clone + Send + 'static> Pool<T> {
     /// A connection to `target` that is open and silent: one that was closed, or sent what nobody
-    /// asked for, is dropped (behaviours 71, 106). With `certainly` the kernel is asked, for a
-    /// request that cannot be sent again.
-    pub(crate) fn take(&self, target: &T, certainly: bool) -> Option<Socket> {
+    /// asked for, is dropped (behaviours 71, 106).
+    pub(crate) fn take(&self, target: &T) -> Option<Socket> {
         let mut idle = lock(&self.0);
         let found = idle.get_mut(target)?;
         // The one used last is the likeliest to be open still.
         while let Some(Idle { socket, .. }) = found.pop() {
-            if socket.is_quiet() && (!certainly || socket.is_surely_quiet()) {
+            if socket.is_quiet() {
                 return Some(socket);
             }
         }
@@ -94,7 +93,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::UnixStream, task::yield_now};
+    use tokio::{io::AsyncWriteExt, net::UnixStream};
 
     use super::*;
 
@@ -108,9 +107,9 @@ mod tests {
         let pool = Pool::default();
         let (socket, _peer) = pair();
         pool.put(1, socket);
-        assert!(pool.take(&2, true).is_none());
-        assert!(pool.take(&1, true).is_some());
-        assert!(pool.take(&1, true).is_none());
+        assert!(pool.take(&2).is_none());
+        assert!(pool.take(&1).is_some());
+        assert!(pool.take(&1).is_none());
     }
 
     // Behaviours 71 and 106.
@@ -123,8 +122,7 @@ mod tests {
         peer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         for socket in [closed, spoke] {
             pool.put(1, socket);
-            yield_now().await;
-            assert!(pool.take(&1, true).is_none());
+            assert!(pool.take(&1).is_none());
         }
     }
 
@@ -137,6 +135,6 @@ mod tests {
         // The time is virtual: it runs on whenever everybody waits.
         let read = tokio::io::AsyncReadExt::read(&mut peer, &mut end).await;
         assert_eq!(read.unwrap(), 0);
-        assert!(pool.take(&1, false).is_none());
+        assert!(pool.take(&1).is_none());
     }
 }

@@ -195,7 +195,9 @@ impl View<'_> {
     fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut attributes = value.split(|byte| *byte == b';');
         let pair = attributes.next()?;
-        let name = pair.split(|byte| *byte == b'=').next()?.trim_ascii();
+        // One without a name is sent back as its value alone, which may look like a name and value.
+        let named = pair.trim_ascii_start().strip_prefix(b"=").unwrap_or(pair);
+        let name = named.split(|byte| *byte == b'=').next()?.trim_ascii();
         let reserved = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-")
             || self
                 .reserved_cookies
@@ -367,6 +369,9 @@ mod tests {
                 Some("a=\"b=c\"; Expires=Wed, 21 Oct 2026 07:28:00 GMT"),
             ),
             ("__hpc_proxy=1; Path=/", None),
+            ("=__hpc_proxy=1; Path=/", None),
+            ("=__Host-a=1; Path=/", None),
+            ("=a=1; Path=/", Some("=a=1; Path=/port/5500/")),
             ("__Host-a=1; Path=/; Secure", None),
         ] {
             assert_eq!(

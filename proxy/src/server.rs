@@ -308,8 +308,9 @@ impl Proxy {
                 return Ok(Caller::Manager);
             }
             (None, _) => {
-                let claim = cookie(fields, auth::COOKIE);
-                if claim.is_some_and(|claim| auth::same(self.cookie.as_bytes(), claim)) {
+                // A dev server may have set another by that name, for a path of its own.
+                let mut claims = cookie(fields, auth::COOKIE);
+                if claims.any(|claim| auth::same(self.cookie.as_bytes(), claim)) {
                     return Ok(Caller::Browser);
                 }
             }

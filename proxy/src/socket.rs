@@ -117,18 +117,9 @@ impl Socket {
         }
     }
 
-    /// Whether it is open and has nothing to read, as far as the runtime has heard: what an idle
-    /// connection must be.
+    /// Whether it is open and has nothing to read: what an idle connection must be. The kernel is
+    /// asked, since the runtime hears of bytes only some time after they came.
     pub(crate) fn is_quiet(&self) -> bool {
-        let read = match self {
-            Self::Tcp(stream) => stream.try_read(&mut [0]),
-            Self::Unix(stream) => stream.try_read(&mut [0]),
-        };
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// The same, asked of the kernel.
-    pub(crate) fn is_surely_quiet(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         matches!(recv(self.as_fd(), &mut [0], flags), Err(Errno::WOULDBLOCK))
     }

@@ -128,8 +128,9 @@ pub enum Target {
     Socket {
         /// Its file.
         path: Arc<Path>,
-        /// The file's device and inode.
-        file: (u64, u64),
+        /// The file's device, inode and time of change, which tell it from a later one: the number
+        /// of an inode is given out again.
+        file: (u64, u64, (i64, i64)),
     },
 }
 
@@ -287,7 +288,11 @@ impl Loopback {
             Ok(found) if found.file_type().is_socket() && found.uid() == self.0.uid => {
                 Ok(Target::Socket {
                     path: path.into(),
-                    file: (found.dev(), found.ino()),
+                    file: (
+                        found.dev(),
+                        found.ino(),
+                        (found.ctime(), found.ctime_nsec()),
+                    ),
                 })
             }
             Ok(found) if found.uid() != self.0.uid => Err(DialError::NotYours {
@@ -596,7 +601,12 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(directory.path().join("app"));
         let target = loopback.choose(to).await.unwrap();
         loopback.dial(&target).await.unwrap();
+        // A later one is another, whatever number its inode gets.
         drop(listener);
+        std::fs::remove_file(directory.path().join("app")).unwrap();
+        let later = std::os::unix::net::UnixListener::bind(directory.path().join("app"));
+        assert_ne!(loopback.choose(to).await.unwrap(), target);
+        drop(later);
         let dead = loopback.dial(&target).await;
         assert!(
             matches!(dead, Err(DialError::NothingListens(_))),

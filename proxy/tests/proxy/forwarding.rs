@@ -2,7 +2,7 @@
 
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::harness::{Proxy, answer, dev_server, dev_server_on, echo_server, field, read_head};
 
@@ -428,4 +428,37 @@ async fn counting_server() -> u16 {
         }
     })
     .await
+}
+
+// Behaviours 70 and 71: what a server says unasked is never taken for the next answer, however soon
+// that is asked for.
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_is_nobodys() {
+    let proxy = Proxy::start().await;
+    let port = dev_server(|mut head, mut stream| async move {
+        loop {
+            let target = head.split(' ').nth(1).unwrap().to_owned();
+            let surplus = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
+            let length = target.len();
+            let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{target}");
+            // In two writes, so that the second comes at any moment.
+            let sent = async {
+                stream.write_all(whole.as_bytes()).await?;
+                stream.write_all(surplus.as_bytes()).await
+            };
+            if sent.await.is_err() {
+                return;
+            }
+            match read_head(&mut stream).await {
+                Some(next) => head = next,
+                None => return,
+            }
+        }
+    })
+    .await;
+    for number in 0..500 {
+        let target = format!("/port/{port}/{number}");
+        let answered = proxy.get(&target).send().await.unwrap();
+        assert_eq!(answered.text().await.unwrap(), format!("/{number}"));
+    }
 }

@@ -252,3 +252,111 @@ async fn a_slow_reader_holds_the_server_back() {
     }
     drop(client);
 }
+
+// S17: what a server would not take is still the body of its own request, and not of the next.
+#[tokio::test]
+async fn a_body_that_is_refused_halfway_ends_where_it_said() {
+    let home = tempfile::TempDir::new().unwrap();
+    let sockets = home.path().join("sockets");
+    std::fs::create_dir(&sockets).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&sockets, private).unwrap();
+    let listener = tokio::net::UnixListener::bind(sockets.join("app")).unwrap();
+    let (asked, mut asks) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                let head = String::from_utf8(head).unwrap();
+                asked.send(head.lines().next().unwrap().to_owned()).unwrap();
+                // It reads no more, and answers late.
+                rustix::net::shutdown(&stream, rustix::net::Shutdown::Read)?;
+                sleep(Duration::from_millis(500)).await;
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer.as_bytes()).await
+            });
+        }
+    });
+    let proxy = Proxy::start_with(&["--socket-dir", sockets.to_str().unwrap()]).await;
+    let mut client = proxy.connect().await;
+    let token = &proxy.token;
+    let head = |line: &str, length: usize| {
+        format!(
+            "POST {line} HTTP/1.1\r\nHost: h\r\nX-Hpc-Proxy-Token: {token}\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    client
+        .write_all(head("/sock/app/a", 1000).as_bytes())
+        .await
+        .unwrap();
+    sleep(Duration::from_millis(100)).await;
+    client.write_all(&[b'A'; 200]).await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    client.write_all(&[b'A'; 800]).await.unwrap();
+    client
+        .write_all(head("/sock/app/b", 0).as_bytes())
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    while let Ok(Some(line)) = timeout(Duration::from_secs(2), asks.recv()).await {
+        seen.push(line);
+    }
+    // Were the first part not counted, the second request would be taken for the body's rest.
+    assert_eq!(seen, ["POST /a HTTP/1.1", "POST /b HTTP/1.1"]);
+}
+
+// Behaviour 107: who reads slowly has not gone.
+#[tokio::test]
+async fn a_slow_reader_that_sends_no_more_gets_its_answer() {
+    const LENGTH: usize = 30_000_000;
+    let proxy = Proxy::start().await;
+    let port = dev_server(|_, mut stream| async move {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+    })
+    .await;
+    let mut client = ask(&proxy, port).await;
+    let head = read_head(&mut client).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    sleep(Duration::from_millis(200)).await;
+    client.shutdown().await.unwrap();
+    sleep(Duration::from_millis(1200)).await;
+    let mut body = Vec::new();
+    let read = timeout(DEADLINE, client.read_to_end(&mut body)).await;
+    read.expect("its end").unwrap();
+    assert_eq!(body.len(), LENGTH);
+}
+
+// Behaviour 100: also of a client that has sent more than is read ahead.
+#[tokio::test]
+async fn a_reset_is_heard_behind_many_requests() {
+    let proxy = Proxy::start().await;
+    let (left, mut seen) = mpsc::channel::<()>(1);
+    let port = dev_server(move |_, mut stream| {
+        let left = left.clone();
+        async move {
+            stream.write_all(CHUNKED.as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.is_none());
+            left.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let mut client = ask(&proxy, port).await;
+    read_head(&mut client).await.unwrap();
+    client
+        .write_all(&"GET / HTTP/1.1\r\n\r\n".repeat(5000).into_bytes())
+        .await
+        .unwrap();
+    sleep(Duration::from_millis(100)).await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    timeout(Duration::from_secs(1), seen.recv())
+        .await
+        .expect("within a second")
+        .unwrap();
+}
