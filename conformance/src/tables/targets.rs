@@ -12,6 +12,7 @@ use crate::{
     peer::{Conn, Listener},
     row::{Met, Need, Row, story},
     stage::Stage,
+    subject::unused_port,
     tables::with,
 };
 
@@ -117,7 +118,7 @@ fn restarts() -> Vec<Row> {
             "123",
             "a dev server that restarts is found again",
             move |stage| {
-                let first = stage.beside(Listener::tcp("127.0.0.1:0")?);
+                let first = stage.beside(movable()?);
                 let (mut client, server) = one_exchange(&first)?;
                 let (_, port) = first.stops_listening();
                 drop(server);
@@ -135,7 +136,7 @@ fn restarts() -> Vec<Row> {
             "123, S6",
             "a connection to a dev server that lost its port is not used again",
             move |stage| {
-                let first = stage.beside(Listener::tcp("127.0.0.1:0")?);
+                let first = stage.beside(movable()?);
                 let (mut client, mut old) = one_exchange(&first)?;
                 let (_, port) = first.stops_listening();
                 // The old connection stays open, as that of a process that only stopped listening does.
@@ -161,7 +162,7 @@ fn restarts() -> Vec<Row> {
             "123, S6",
             "a connection to a dev server that stopped listening is not used again",
             move |stage| {
-                let first = stage.beside(Listener::tcp("127.0.0.1:0")?);
+                let first = stage.beside(movable()?);
                 let (mut client, mut old) = one_exchange(&first)?;
                 let (vars, _) = first.stops_listening();
                 sleep(LONGER_THAN_ANY_CACHE);
@@ -182,7 +183,7 @@ fn restarts() -> Vec<Row> {
             "124",
             "a dev server that starts late is found",
             move |stage| {
-                let port = crate::subject::unused_port()?;
+                let port = unused_port()?;
                 let mut client = stage.asks(format!("GET /port/{port}/x HTTP/1.1\r\n{{H}}\r\n"))?;
                 ensure!(client.answer("GET")?.head.status() == 502);
                 let late = stage.beside(Listener::tcp(&format!("127.0.0.1:{port}"))?);
@@ -194,7 +195,7 @@ fn restarts() -> Vec<Row> {
             "124",
             "a client that got 502 is served over the same connection",
             move |stage| {
-                let port = crate::subject::unused_port()?;
+                let port = unused_port()?;
                 let mut client = stage.asks(format!("GET /port/{port}/x HTTP/1.1\r\n{{H}}\r\n"))?;
                 let answer = client.answer("GET")?;
                 ensure!(answer.head.status() == 502);
@@ -210,6 +211,11 @@ fn restarts() -> Vec<Row> {
             },
         ),
     ]
+}
+
+/// A listener on a port that no connection of anybody else's can have in between.
+fn movable() -> Result<Listener> {
+    Ok(Listener::tcp(&format!("127.0.0.1:{}", unused_port()?))?)
 }
 
 /// A listener on a port that another just had.

@@ -13,6 +13,7 @@ use crate::{
     row::{Met, Need, Row, row, story},
     stage::{Public, Stage},
     stranger::Stranger,
+    subject::unused_port,
     tables::with,
     want::{own, request},
 };
@@ -113,8 +114,9 @@ fn strangers() -> Vec<Row> {
             |stage| {
                 let node = Node::of(stage)?;
                 for (mine, theirs) in [("[::1]", "127.0.0.1"), ("127.0.0.1", "[::1]")] {
-                    let alices = node.serves(ALICE, &format!("{mine}:0"), "alice's")?;
-                    let port = alices.port;
+                    let port = unused_port()?;
+                    let alices = node.serves(ALICE, &format!("{mine}:{port}"), "alice's")?;
+
                     let bobs = node.serves(BOB, &format!("{theirs}:{port}"), "bob's")?;
                     let (status, body) = node.asks(port)?;
                     ensure!(
@@ -136,7 +138,7 @@ fn strangers() -> Vec<Row> {
             "a server of one's own behind another user's on every address is reached",
             |stage| {
                 let node = Node::of(stage)?;
-                let bobs = node.serves(BOB, "0.0.0.0:0", "bob's")?;
+                let bobs = node.serves(BOB, &format!("0.0.0.0:{}", unused_port()?), "bob's")?;
                 let alices = node.serves(ALICE, &format!("[::1]:{}", bobs.port), "alice's")?;
                 let (status, body) = node.asks(alices.port)?;
                 ensure!(
@@ -153,8 +155,8 @@ fn strangers() -> Vec<Row> {
             |stage| {
                 let node = Node::of(stage)?;
                 for _ in 0..stage.scaled(4, 40) {
-                    let alices = node.serves(ALICE, "127.0.0.1:0", "alice's")?;
-                    let port = alices.port;
+                    let port = unused_port()?;
+                    let alices = node.serves(ALICE, &format!("127.0.0.1:{port}"), "alice's")?;
                     // Over a connection that is kept, so that the proxy has one to use again.
                     let mut client = node
                         .stage
