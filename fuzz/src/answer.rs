@@ -72,14 +72,15 @@ impl Mode {
 pub fn answer(data: &[u8]) {
     let [mode, cut, said @ ..] = data else { return };
     let (mode, cut, bytes) = (Mode::of(*mode), Cut::of(*cut), said.to_vec());
+    let wanted = Wanted::of(said, mode);
+    let is_reusable = wanted.leaves_nothing_behind(said);
     let (first, second) = stage::play(
         |near| client(near, mode),
         move |number, stream| {
             let said = (number == 0).then(|| bytes.clone());
-            upstream(stream, said, cut, mode)
+            upstream(stream, said, cut, mode, is_reusable || number > 0)
         },
     );
-    let wanted = Wanted::of(said, mode);
     wanted.check(&first, mode);
     if let Some(second) = second {
         check_honest(&second);
@@ -136,7 +137,13 @@ fn is_complete(received: &[u8], mode: Mode) -> bool {
 }
 
 /// A dev server that has `said` to say to the first request, if anything, and is honest for the rest.
-async fn upstream(mut stream: UnixStream, mut said: Option<Vec<u8>>, cut: Cut, mode: Mode) {
+async fn upstream(
+    mut stream: UnixStream,
+    mut said: Option<Vec<u8>>,
+    cut: Cut,
+    mode: Mode,
+    is_reusable: bool,
+) {
     let (mut heard, mut at) = (Vec::new(), 0);
     loop {
         while let model::Next::Request(request) = model::next(&heard, at, &FORWARDED) {
@@ -149,6 +156,10 @@ async fn upstream(mut stream: UnixStream, mut said: Option<Vec<u8>>, cut: Cut, m
                 continue;
             }
             assert_eq!(request.target, "/second", "asked again");
+            assert!(
+                is_reusable,
+                "a connection was used again that nobody should trust"
+            );
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n{HONEST}");
             // Whoever hears it no more is somebody else's business.
             let _ = stream.write_all(answer.as_bytes()).await;
@@ -205,6 +216,16 @@ impl Wanted {
             }
         };
         Self { interim, answer }
+    }
+
+    /// Whether the answer is all that was said, so that the connection is good for another.
+    fn leaves_nothing_behind(&self, said: &[u8]) -> bool {
+        match &self.answer {
+            Answer::Theirs(answer) => {
+                answer.ending == Ending::Whole && answer.end == said.len() && !answer.closes()
+            }
+            Answer::Own | Answer::Switched(..) => false,
+        }
     }
 
     fn check(&self, received: &[u8], mode: Mode) {
