@@ -8,20 +8,11 @@ use hpc_proxy::{
         fields::{Edit, Fields},
         name::Name,
     },
+    rewrite::{ORIGIN_WIDE, cookie_name},
     service::Peer,
 };
 
 use crate::{auth::COOKIE, origin::API_FIELD};
-
-/// Fields with which one dev server would act on the whole origin, which it shares (S13).
-const ORIGIN_WIDE: [Name; 6] = [
-    Name::AltSvc,
-    Name::ClearSiteData,
-    Name::PublicKeyPins,
-    Name::ServiceWorkerAllowed,
-    Name::SetLogin,
-    Name::StrictTransportSecurity,
-];
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +52,7 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
 pub fn inbound(fields: &mut Fields) {
     fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
     fields.edit(Name::SetCookie, |cookie| {
-        let name = cookie.split(|byte| *byte == b'=').next();
-        let name = name.unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(COOKIE.as_bytes()) {
+        if cookie_name(cookie).eq_ignore_ascii_case(COOKIE.as_bytes()) {
             Edit::Drop
         } else {
             Edit::Keep
@@ -146,6 +135,7 @@ mod tests {
         let mut answered = fields(&[
             ("Set-Cookie", "hpc_manager=x; Path=/port/5500/"),
             ("set-cookie", "Hpc_Manager =x"),
+            ("set-cookie", "=hpc_manager=x; Path=/port/5500/"),
             ("Set-Cookie", "a=hpc_manager"),
             ("Clear-Site-Data", "\"cookies\""),
             ("service-worker-allowed", "/"),

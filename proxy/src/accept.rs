@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::sockopt;
+use rustix::net::{listen, sockopt};
 use tokio::{
     net::{TcpListener, UnixListener},
     task::AbortHandle,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Out of descriptors: time for some connection to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that wait to be accepted, as far as the kernel lets (`net.core.somaxconn`): beyond,
+/// a client hears nothing for a second.
+const BACKLOG: i32 = 4096;
 /// Clients that have not shown yet that they may be here. Each may send a head of some 80 KiB.
 const MOST_STRANGERS: usize = 1024;
 /// A peer that vanished without a word is found out after this time of silence.
@@ -54,9 +57,13 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    /// What every connection of it inherits: small frames that do not wait for each other, and the
-    /// search for peers that vanished.
+    /// Makes room for bursts, and sets what every connection inherits: small frames that do not wait
+    /// for each other, and the search for peers that vanished.
     fn prepare(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listen(listener, BACKLOG)?,
+            Self::Unix(listener) => listen(listener, BACKLOG)?,
+        }
         if let Self::Tcp(listener) = self {
             sockopt::set_tcp_nodelay(listener, true)?;
             sockopt::set_socket_keepalive(listener, true)?;
@@ -260,6 +267,11 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
+    /// Whether the client has shown that it may be here.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
     /// The client has shown that it may be here.
     pub(crate) fn admit(&mut self) {
         if !self.admitted {

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A deadline. It is mostly put off, so the timer is left alone until it fires, and only then set
-/// to where the deadline is by now. One that is brought forward may be late, never early.
+/// to where the deadline is by now.
 #[derive(Debug)]
 pub(crate) struct Clock {
     timer: Pin<Box<Sleep>>,
@@ -29,6 +29,9 @@ impl Clock {
     /// Puts the deadline `duration` from now.
     pub(crate) fn set(&mut self, duration: Duration) {
         self.deadline = Instant::now() + duration;
+        if self.deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(self.deadline);
+        }
     }
 
     /// Ready once the deadline is over.
@@ -56,5 +59,10 @@ mod tests {
         clock.set(Duration::from_secs(3));
         poll_fn(|cx| clock.poll(cx)).await;
         assert_eq!(started.elapsed().as_secs(), 3);
+
+        clock.set(Duration::from_secs(300));
+        clock.set(Duration::from_secs(2));
+        poll_fn(|cx| clock.poll(cx)).await;
+        assert_eq!(started.elapsed().as_secs(), 5);
     }
 }

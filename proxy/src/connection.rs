@@ -181,6 +181,7 @@ impl<S: Service> Connection<'_, S> {
             if begun.is_none() && !self.inbox.is_empty() {
                 begun = Some(Box::pin(sleep(HEAD_DEADLINE)));
             }
+            let may_finish = self.admission.is_admitted();
             let (mut reader, _) = self.socket.split();
             let (inbox, clock) = (&mut self.inbox, &mut self.clock);
             let waited = poll_fn(|cx| {
@@ -190,14 +191,16 @@ impl<S: Service> Connection<'_, S> {
                         Ok(_) => None,
                     });
                 }
+                // A stranger with half a head does not keep a proxy from its end.
+                let waits = begun.is_none() || !may_finish;
+                if waits && stopped.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Waited::Closed));
+                }
                 match &mut begun {
                     Some(deadline) => deadline
                         .as_mut()
                         .poll(cx)
                         .map(|()| Some(Waited::Bad(Fault::SlowRequest))),
-                    None if stopped.as_mut().poll(cx).is_ready() => {
-                        Poll::Ready(Some(Waited::Closed))
-                    }
                     None => clock.poll(cx).map(|()| Some(Waited::Closed)),
                 }
             })
@@ -420,13 +423,13 @@ impl<S: Service> Connection<'_, S> {
         }
         out.extend_from_slice(b"\r\n");
         let sent = match body {
-            _ if is_head => self.socket.write_all(&out).await.is_ok(),
+            _ if is_head => self.write_page(&out).await,
             PageBody::Whole(bytes) => {
                 out.extend_from_slice(&bytes);
-                self.socket.write_all(&out).await.is_ok()
+                self.write_page(&out).await
             }
             PageBody::Pieces(pieces) => {
-                self.socket.write_all(&out).await.is_ok() && self.send_pieces(pieces, chunked).await
+                self.write_page(&out).await && self.send_pieces(pieces, chunked).await
             }
         };
         match (sent, keep) {
@@ -434,6 +437,22 @@ impl<S: Service> Connection<'_, S> {
             (true, true) => Next::Request,
             (true, false) => Next::Linger,
         }
+    }
+
+    /// Writes a page, which is short: a client that does not take it is not waited for, and one that
+    /// is not known not even that long once the proxy is to end.
+    async fn write_page(&mut self, page: &[u8]) -> bool {
+        let (shared, known) = (self.shared, self.admission.is_admitted());
+        let written = timeout_at(
+            Instant::now() + LINGER_DEADLINE,
+            self.socket.write_all(page),
+        );
+        let written = if known || shared.stop.is_cancelled() {
+            Some(written.await)
+        } else {
+            shared.stop.run_until_cancelled(written).await
+        };
+        matches!(written, Some(Ok(Ok(()))))
     }
 
     async fn send_pieces(&mut self, mut pieces: mpsc::Receiver<Bytes>, chunked: bool) -> bool {

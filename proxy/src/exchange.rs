@@ -84,7 +84,7 @@ pub(crate) struct Exchange<'a, S: Service> {
 }
 
 /// What the two directions of an exchange tell each other. They take turns in one task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Signals {
     /// The client may send the body, or does.
     go_ahead: AtomicBool,
@@ -99,6 +99,39 @@ struct Signals {
     /// Bytes that the client sent and was sent.
     up: AtomicU64,
     down: AtomicU64,
+    began: Instant,
+    /// When the request last moved, in milliseconds since then.
+    moved: AtomicU64,
+}
+
+impl Signals {
+    fn new() -> Self {
+        Self {
+            go_ahead: AtomicBool::default(),
+            request_read: AtomicBool::default(),
+            refused: AtomicBool::default(),
+            started: AtomicBool::default(),
+            writing: AtomicBool::default(),
+            up: AtomicU64::default(),
+            down: AtomicU64::default(),
+            began: Instant::now(),
+            moved: AtomicU64::default(),
+        }
+    }
+
+    /// So many bytes of the request's body went by now.
+    fn sent(&self, bytes: u64) {
+        self.up.store(bytes, Relaxed);
+        let elapsed = self.began.elapsed().as_millis();
+        self.moved
+            .store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// How long the upstream has had nothing more to wait for.
+    fn silent_for(&self) -> Duration {
+        let moved = Duration::from_millis(self.moved.load(Relaxed));
+        self.began.elapsed().saturating_sub(moved)
+    }
 }
 
 /// Why a request did not get to its end.
@@ -125,7 +158,7 @@ pub(crate) async fn unless_gone<T>(
     inbox: &mut Inbox,
     work: impl Future<Output = T>,
 ) -> Option<T> {
-    let signals = Signals::default();
+    let signals = Signals::new();
     let (mut reader, _) = client.split();
     let mut gone = pin!(watch(&mut reader, inbox, &signals));
     let mut work = pin!(work);
@@ -147,7 +180,7 @@ impl<S: Service> Exchange<'_, S> {
         mut upstream: Socket,
         clock: &mut Clock,
     ) -> (End<S>, u64, u64) {
-        let signals = Signals::default();
+        let signals = Signals::new();
         let mut answer = ResponseHead::default();
         let first = {
             let (client_reader, client_writer) = client.split();
@@ -235,7 +268,9 @@ impl<S: Service> Exchange<'_, S> {
             }
             refused |= upstream.write_all(&out).await.is_err();
         }
-        signals.up.store(body.moved, Relaxed);
+        if body.moved > 0 {
+            signals.sent(body.moved);
+        }
         while !body.is_done() {
             if refused {
                 // It may have answered all the same; the client's bytes are read on, so that it
@@ -253,7 +288,7 @@ impl<S: Service> Exchange<'_, S> {
                 Err(Cut::Malformed(bad)) => return Stopped::Malformed(bad),
                 Err(Cut::Source(_) | Cut::Short) => return Stopped::ClientGone,
             }
-            signals.up.store(body.moved, Relaxed);
+            signals.sent(body.moved);
         }
         drop(out);
         signals.refused.store(refused, Relaxed);
@@ -405,7 +440,6 @@ impl<S: Service> Exchange<'_, S> {
         let waits = self.expects && !signals.go_ahead.load(Relaxed);
         let mut patience = pin!(waits.then(|| sleep(CONTINUE_DEADLINE)));
         clock.set(ANSWER_DEADLINE);
-        let mut sent = signals.up.load(Relaxed);
         loop {
             let event = poll_fn(|cx| {
                 if let Poll::Ready(read) = upstream.poll_read_with(cx, |bytes| inbox.append(bytes))
@@ -428,14 +462,12 @@ impl<S: Service> Exchange<'_, S> {
                         write(client, CONTINUE, signals).await?;
                     }
                 }
-                Event::Silent => {
-                    let now = signals.up.load(Relaxed);
-                    if now == sent {
+                Event::Silent => match ANSWER_DEADLINE.checked_sub(signals.silent_for()) {
+                    None | Some(Duration::ZERO) => {
                         return Err(Failed::Fault(Fault::Slow, false));
                     }
-                    sent = now;
-                    clock.set(ANSWER_DEADLINE);
-                }
+                    Some(rest) => clock.set(rest),
+                },
             }
         }
     }
@@ -580,4 +612,113 @@ async fn finish(mut up: impl Future<Output = Stopped> + Unpin, signals: &Signals
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use bytes::Bytes;
+    use http::Response;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::UnixStream,
+    };
+
+    use super::*;
+    use crate::{
+        accept,
+        http1::{fields::Fields, framing::Framing},
+        service::{Decision, Page, PageBody, TooLong},
+    };
+
+    /// Sends every request to the one upstream that it was given.
+    struct One(Mutex<Option<UnixStream>>);
+
+    impl Service for One {
+        type Target = u8;
+        type View = ();
+        type DialError = io::Error;
+        type Call = Infallible;
+
+        async fn decide(
+            &self,
+            _: &mut RequestHead,
+            _: Framing,
+            _: Peer,
+            _: &mut bool,
+        ) -> Decision<Self> {
+            Decision::Forward(Forward {
+                target: 0,
+                view: (),
+                upgrade: None,
+            })
+        }
+
+        async fn called(
+            &self,
+            call: Infallible,
+            _: Result<Bytes, TooLong>,
+            _: &RequestHead,
+            _: Peer,
+        ) -> Page {
+            match call {}
+        }
+
+        async fn dial(&self, _: &u8) -> Result<(u8, Socket), io::Error> {
+            let upstream = self.0.lock().unwrap().take().expect("dialled once");
+            Ok((0, upstream.into()))
+        }
+
+        fn edit(&self, (): &(), _: &mut Fields) {}
+
+        async fn explain(&self, fault: Fault<io::Error>, _: &RequestHead, _: Peer) -> Page {
+            Response::new(PageBody::Whole(format!("{fault}").into()))
+        }
+
+        fn answered(&self, _: &RequestHead, _: Peer, _: &u8, _: u16) {}
+    }
+
+    // Behaviour 91. The time is virtual: it runs on whenever everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_silent_is_given_up_some_time_after_the_request() {
+        for (request, pause) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\na",
+                100,
+            ),
+        ] {
+            let (mut client, ours) = UnixStream::pair().unwrap();
+            let (upstream, _silent) = UnixStream::pair().unwrap();
+            let service = One(Mutex::new(Some(upstream)));
+            let peer = Peer::Local { uid: 0 };
+            let serving = tokio::spawn(accept::serve_one(
+                ours.into(),
+                peer,
+                service,
+                Arc::default(),
+            ));
+            let asked = Instant::now();
+            client.write_all(request.as_bytes()).await.unwrap();
+            sleep(Duration::from_secs(pause)).await;
+            if pause > 0 {
+                client.write_all(b"b").await.unwrap();
+            }
+            let mut answer = vec![0; 1024];
+            let length = client.read(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            assert!(
+                answer.contains(&Fault::<io::Error>::Slow.to_string()),
+                "{answer}"
+            );
+            let waited = asked.elapsed().as_secs();
+            assert!((pause + 300..pause + 302).contains(&waited), "{waited} s");
+            drop(client);
+            serving.await.unwrap();
+        }
+    }
 }

@@ -119,6 +119,8 @@ pub fn names_upgrade(fields: &Fields, protocol: &str) -> bool {
 
 /// Puts the two fields of an upgrade back after [`strip_hop_by_hop`].
 pub fn set_upgrade(fields: &mut Fields, protocol: &str) {
+    // The field that says so is replaced.
+    fields.remove(Name::Te);
     fields.set(Name::Connection, b"Upgrade");
     fields.set(Name::Upgrade, protocol.as_bytes());
 }

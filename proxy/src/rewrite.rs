@@ -82,8 +82,18 @@ pub struct View<'a> {
     pub reserved_cookies: &'a [&'a str],
 }
 
+/// The name under which a browser sends the cookie of a `Set-Cookie` back. One without a name is sent
+/// as its value alone, which may look like a name and a value.
+pub fn cookie_name(set_cookie: &[u8]) -> &[u8] {
+    let pair = set_cookie.split(|byte| *byte == b';').next();
+    let pair = pair.unwrap_or_default().trim_ascii();
+    let named = pair.strip_prefix(b"=").unwrap_or(pair);
+    let name = named.split(|byte| *byte == b'=').next();
+    name.unwrap_or_default().trim_ascii()
+}
+
 /// Fields with which one dev server would act on the whole origin, which it shares (S13).
-const ORIGIN_WIDE: [Name; 6] = [
+pub const ORIGIN_WIDE: [Name; 6] = [
     Name::AltSvc,
     Name::ClearSiteData,
     Name::PublicKeyPins,
@@ -195,9 +205,7 @@ impl View<'_> {
     fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut attributes = value.split(|byte| *byte == b';');
         let pair = attributes.next()?;
-        // One without a name is sent back as its value alone, which may look like a name and value.
-        let named = pair.trim_ascii_start().strip_prefix(b"=").unwrap_or(pair);
-        let name = named.split(|byte| *byte == b'=').next()?.trim_ascii();
+        let name = cookie_name(pair);
         let reserved = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-")
             || self
                 .reserved_cookies

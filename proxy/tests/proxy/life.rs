@@ -160,3 +160,27 @@ async fn a_taken_port_is_told_with_its_holder() {
     assert!(told.contains("hint: "), "{told}");
     assert!(!home.path().join(".hpc-proxy").exists());
 }
+
+// S30: strangers do not keep a proxy that is asked to stop.
+#[tokio::test]
+async fn half_a_request_and_unread_answers_keep_nobody_from_stopping() {
+    let mut proxy = Proxy::start().await;
+    let mut half = proxy.connect().await;
+    half.write_all(b"GET / HT").await.unwrap();
+    // Refused again and again, and reads none of it.
+    let deaf = proxy.connect().await;
+    let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+    for _ in 0..200 {
+        let _ = deaf.try_write(requests.as_bytes());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let asked = std::time::Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit_code().await, Some(0));
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
+    drop((half, deaf));
+}
