@@ -1,5 +1,5 @@
 //! Connected sockets, TCP and Unix alike, as forwarding needs them: bytes move through a buffer
-//! that all connections of a thread share, so that one that waits holds none.
+//! that all connections of a thread share, so that one that waits holds hardly any.
 
 use std::{
     cell::RefCell,
