@@ -153,7 +153,7 @@ fn told(data: &[u8]) {
 
         let four: [u8; 4] = address[..4].try_into().expect("four bytes");
         let ip = if six {
-            IpAddr::from(address)
+            IpAddr::from(address).to_canonical()
         } else {
             IpAddr::from(four)
         };
@@ -162,6 +162,7 @@ fn told(data: &[u8]) {
             uid,
             inode: inode.into(),
             state: state_of(state),
+            is_full: false,
         });
     }
     let (sockets, more) = read_datagram(&message, asked).expect("a sound datagram");

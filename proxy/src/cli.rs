@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, Ipv4Addr},
     num::NonZeroUsize,
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -85,6 +86,11 @@ enum Command {
     Doctor(OutputArgs),
     /// Prints a TCP port of this node that is free now.
     FreePort,
+    /// Runs a command, and all that it starts, in a localhost of your own: its servers have their
+    /// ports whatever other users of this node listen on, and its clients meet your servers alone.
+    /// Needs no privilege. Exits as the command does, or with 125 when it cannot be run in the way
+    /// that was asked for, 126 when it is no program, 127 when there is none.
+    Exec(ExecArgs),
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +161,57 @@ struct OutputArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct ExecArgs {
+    /// How localhost is made private.
+    #[arg(long, env = "HPC_PROXY_ISOLATION", value_enum, default_value_t = Isolation::Auto)]
+    isolation: Isolation,
+    /// Whether private servers are kept from other users who know where they are. The proxy has no key
+    /// yet: it serves those that are not locked.
+    #[arg(long, env = "HPC_PROXY_LOCK", value_enum, default_value_t = Lock::Off)]
+    lock: Lock,
+    /// A port whose servers others are to reach as ever, such as one that a tunnel leads to, or a
+    /// range of them. Several are given one by one or with commas.
+    #[arg(long, env = "HPC_PROXY_PUBLIC_PORTS", value_name = "PORT[-PORT]", value_delimiter = ',',
+        value_parser = values::ports)]
+    public: Vec<RangeInclusive<u16>>,
+    /// A localhost of this Slurm job alone, which your other jobs on this node do not share.
+    #[arg(long, env = "HPC_PROXY_SESSION", value_parser = BoolishValueParser::new())]
+    session: bool,
+    /// Says nothing about it.
+    #[arg(short, long, env = "HPC_PROXY_QUIET", value_parser = BoolishValueParser::new())]
+    quiet: bool,
+    /// Replaces sockets also where that is not needed, to try it.
+    #[arg(long, env = "HPC_PROXY_REPLACE_SOCKETS", hide = true,
+        value_parser = BoolishValueParser::new())]
+    replace_sockets: bool,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// How localhost is made private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// By seccomp where it is to be had; else not at all, which is said.
+    Auto,
+    /// By seccomp, or the command is not run.
+    Seccomp,
+    /// Not at all. $HPC_PROXY_LOCALHOST still is an address of your own to listen on.
+    None,
+}
+
+/// Whether private servers are kept from other users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lock {
+    /// Where the kernel offers it.
+    Auto,
+    /// Yes, or the command is not run.
+    On,
+    /// No.
+    Off,
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -196,6 +253,7 @@ pub(crate) enum Action {
     Bridge,
     Doctor(Output),
     FreePort,
+    Exec(Exec),
 }
 
 /// How data is printed.
@@ -224,6 +282,18 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) isolation: Isolation,
+    pub(crate) lock: Lock,
+    pub(crate) public: Vec<RangeInclusive<u16>>,
+    pub(crate) session: bool,
+    pub(crate) quiet: bool,
+    pub(crate) replace_sockets: bool,
+    /// Not empty.
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug)]
 pub(crate) enum LeasePath {
     Home(PathBuf),
     PortFile(PathBuf),
@@ -242,6 +312,10 @@ impl Cli {
         let lease = match (self.port_file, self.home) {
             (Some(file), _) => LeasePath::PortFile(file),
             (None, Some(home)) if !home.as_os_str().is_empty() => LeasePath::Home(home),
+            // It has nothing to do with leases, and runs in any environment.
+            (None, _) if matches!(self.command, Some(Command::Exec(_))) => {
+                LeasePath::Home(PathBuf::new())
+            }
             (None, _) => return Err(UsageError::NoHome),
         };
         let action = match self.command {
@@ -252,6 +326,7 @@ impl Cli {
             Some(Command::Bridge) => Action::Bridge,
             Some(Command::Doctor(output)) => Action::Doctor(output.check()),
             Some(Command::FreePort) => Action::FreePort,
+            Some(Command::Exec(exec)) => Action::Exec(exec.check()),
         };
         Ok(Config {
             action,
@@ -288,6 +363,20 @@ impl OutputArgs {
     }
 }
 
+impl ExecArgs {
+    fn check(self) -> Exec {
+        Exec {
+            isolation: self.isolation,
+            lock: self.lock,
+            public: self.public,
+            session: self.session,
+            quiet: self.quiet,
+            replace_sockets: self.replace_sockets,
+            command: self.command,
+        }
+    }
+}
+
 impl ServeArgs {
     fn check(self) -> Serve {
         let mut listen = Vec::new();
@@ -316,15 +405,18 @@ impl ServeArgs {
     }
 }
 
-/// The original proxy took its long flags with one dash as well; so does this.
+/// The original proxy took its long flags with one dash as well; so does this, but for what is
+/// another program's.
 pub(crate) fn with_double_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     const ORIGINAL: [&str; 5] = ["port", "port-file", "base-rewrite", "verbose", "version"];
+    let mut is_ours = true;
     args.map(|arg| {
+        is_ours &= arg != "exec" && arg != "--";
         let name = arg
             .to_str()
             .and_then(|arg| arg.strip_prefix('-'))
             .unwrap_or_default();
-        let is_original = ORIGINAL.contains(&name.split('=').next().unwrap_or_default());
+        let is_original = is_ours && ORIGINAL.contains(&name.split('=').next().unwrap_or_default());
         if is_original {
             format!("--{name}").into()
         } else {
@@ -369,5 +461,48 @@ mod tests {
             with_double_dashes(args.map(OsString::from).into_iter()),
             expected.map(OsString::from)
         );
+    }
+
+    #[test]
+    fn arguments_of_another_program_are_left_alone() {
+        let args = ["hpc-proxy", "exec", "java", "-version"].map(OsString::from);
+        assert_eq!(with_double_dashes(args.clone().into_iter()), args);
+    }
+
+    #[test]
+    fn a_command_keeps_its_flags() {
+        for args in [
+            &[
+                "exec",
+                "--lock",
+                "off",
+                "--public=80,8000-8010",
+                "node",
+                "-p",
+                "--quiet",
+            ][..],
+            &[
+                "exec",
+                "--lock=off",
+                "--public",
+                "80",
+                "--public",
+                "8000-8010",
+                "--",
+                "node",
+                "-p",
+                "--quiet",
+            ],
+        ] {
+            let cli = Cli::try_parse_from(std::iter::once(&"hpc-proxy").chain(args)).unwrap();
+            let Some(Command::Exec(exec)) = cli.command else {
+                panic!("{args:?}");
+            };
+            assert_eq!(exec.command, ["node", "-p", "--quiet"]);
+            assert_eq!(exec.public, [80..=80, 8000..=8010]);
+            assert_eq!((exec.lock, exec.quiet), (Lock::Off, false));
+        }
+        assert!(Cli::try_parse_from(["hpc-proxy", "exec"]).is_err());
+        assert!(Cli::try_parse_from(["hpc-proxy", "exec", "--no-such-flag", "node"]).is_err());
     }
 }

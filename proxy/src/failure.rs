@@ -13,7 +13,7 @@ use hpc_proxy::{
 use thiserror::Error;
 
 use crate::{
-    bridge::BridgeError, cli::UsageError, listen::ListenError, local::NotHere,
+    bridge::BridgeError, cli::UsageError, exec::ExecError, listen::ListenError, local::NotHere,
     state_dir::NotPrivate,
 };
 
@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     NoProxy(#[from] NoLease),
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    #[error(transparent)]
+    Exec(ExecError),
     #[error("cannot go on")]
     Io(#[from] io::Error),
 }
@@ -76,6 +78,7 @@ impl Failure {
             Self::NoProxy(_) | Self::Bridge(BridgeError::NotHere(_)) => {
                 "start one with `hpc-proxy`, on this node"
             }
+            Self::Exec(error) => error.hint(),
             Self::Token(_) | Self::Io(_) => "run it with --verbose for more",
         }
     }

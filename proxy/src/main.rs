@@ -7,6 +7,7 @@ use clap::Parser;
 mod bridge;
 mod cli;
 mod doctor;
+mod exec;
 mod failure;
 mod free_port;
 mod list;
@@ -42,6 +43,14 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Action::FreePort => free_port::print(),
+        Action::Exec(command) => match exec::run(&config, command) {
+            Ok(code) => return code,
+            Err(error) => {
+                let code = error.code();
+                report(&Failure::Exec(error));
+                return code;
+            }
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use private_localhost::personal;
 use rustix::io::Errno;
 use thiserror::Error;
 use tokio::{
@@ -163,26 +164,6 @@ impl fmt::Display for Target {
     }
 }
 
-/// The addresses of 127.0.0.0/8 that are one user's own by convention: where servers listen that
-/// were told so, or that have a private localhost. The second stands in for `::1`.
-///
-/// A collision of two users costs nothing but the convenience: whose a server is, is asked of the
-/// kernel each time.
-pub fn personal_addresses(uid: u32) -> [Ipv4Addr; 2] {
-    const USERS: u32 = 1 << 22;
-    let number = if uid < USERS {
-        uid
-    } else {
-        // Fibonacci hashing: the upper bits of the product depend on all bits of the uid.
-        uid.wrapping_mul(0x9e37_79b9) >> 10
-    };
-    let at = |network: Ipv4Addr| Ipv4Addr::from_bits(network.to_bits() + number);
-    [
-        at(Ipv4Addr::new(127, 64, 0, 0)),
-        at(Ipv4Addr::new(127, 128, 0, 0)),
-    ]
-}
-
 /// The localhost of one user.
 #[derive(Clone, Debug)]
 pub struct Loopback(Arc<Inner>);
@@ -228,7 +209,7 @@ impl Loopback {
     async fn choose_anew(&self, port: TargetPort) -> Result<Target, DialError> {
         let place = Place::Port(port);
         let mut stranger = None;
-        let personal = personal_addresses(self.0.uid).map(IpAddr::from);
+        let personal = personal(self.0.uid, None).map(IpAddr::from);
         let usual = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         for ip in personal.into_iter().chain(usual) {
             let found = self
@@ -555,7 +536,7 @@ mod tests {
     // Behaviour 122.
     #[tokio::test]
     async fn a_server_on_the_users_own_address_goes_first() {
-        let [own, twin] = personal_addresses(me());
+        let [own, twin] = personal(me(), None);
         let loopback = of(Owners::probe(), me());
         let listener = TcpListener::bind((own, 0)).unwrap();
         let port = port_of(&listener);
@@ -567,18 +548,6 @@ mod tests {
         assert_eq!(target.to_string(), format!("{own}:{port}"));
         let twin = TcpListener::bind((twin, 0)).unwrap();
         assert!(loopback.choose(To::Port(port_of(&twin))).await.is_ok());
-    }
-
-    #[test]
-    fn personal_addresses_are_apart_from_all_others() {
-        assert_eq!(personal_addresses(1000)[0], Ipv4Addr::new(127, 64, 3, 232));
-        for uid in [0, 1, 1000, (1 << 22) - 1, 1 << 22, u32::MAX] {
-            let [own, twin] = personal_addresses(uid).map(|address| address.octets());
-            assert!(
-                (64..128).contains(&own[1]) && (128..192).contains(&twin[1]),
-                "{uid}"
-            );
-        }
     }
 
     // Behaviour 125.

@@ -2,6 +2,7 @@
 //! then on.
 
 use std::{
+    ops::RangeInclusive,
     path::{self, PathBuf},
     time::Duration,
 };
@@ -69,6 +70,15 @@ fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
+/// `8000` or `8000-8010`.
+pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(format!("`{text}` is neither a port nor a range of ports")),
+    }
+}
+
 /// `10`, `10s`, `500ms` or `2m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let unit_at = text
@@ -127,6 +137,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ports_are_one_or_from_one_to_another() {
+        assert_eq!(ports("80"), Ok(80..=80));
+        assert_eq!(ports("8000-65535"), Ok(8000..=65535));
+        for bad in [
+            "", "0", "0-9", "9-8", "-", "1-", "-1", "1-2-3", "65536", "a",
+        ] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+
     // Behaviours 117, 118.
     #[test]
     fn http_itself_is_no_upgrade() {
@@ -142,7 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text: String) {
-            let _ = (listen(&text), upgrade(&text), duration(&text));
+            let _ = (listen(&text), upgrade(&text), duration(&text), ports(&text));
         }
     }
 }

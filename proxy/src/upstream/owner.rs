@@ -31,6 +31,9 @@ pub struct Socket {
     pub inode: u64,
     /// What it is for.
     pub state: State,
+    /// Of a listener, whether a connection would wait until others were accepted. Where nobody
+    /// tells, it is said not to.
+    pub is_full: bool,
 }
 
 /// The states of a TCP socket that matter to us.
@@ -97,9 +100,23 @@ impl Owners {
     /// # Errors
     /// When the kernel does not answer; then nothing may be believed.
     pub async fn listener(&self, address: SocketAddr) -> io::Result<Option<Socket>> {
+        match &self.0 {
+            Source::Diag(_) => self.listener_now(address),
+            Source::Table => {
+                let owners = self.clone();
+                blocking(move || owners.listener_now(address)).await
+            }
+        }
+    }
+
+    /// As [`Self::listener`], for those who may wait for the slower way too.
+    ///
+    /// # Errors
+    /// As [`Self::listener`].
+    pub fn listener_now(&self, address: SocketAddr) -> io::Result<Option<Socket>> {
         let found = match &self.0 {
             Source::Diag(diag) => diag.find(address, None)?,
-            Source::Table => blocking(move || table::find(address, None)).await?,
+            Source::Table => table::find(address, None)?,
         };
         Ok(found.filter(|socket| socket.state == State::Listening))
     }

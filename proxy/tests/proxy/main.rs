@@ -4,6 +4,7 @@ mod access;
 mod bridge;
 mod command_line;
 mod doctor;
+mod exec;
 mod forwarding;
 mod harness;
 mod lease_files;

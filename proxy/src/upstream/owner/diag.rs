@@ -226,15 +226,20 @@ fn reply(message: &[u8]) -> Option<Socket> {
     let message: &[u8; REPLY_BYTES] = message.first_chunk()?;
     let address = match message[0] {
         AF_INET => IpAddr::from(*message[8..].first_chunk::<4>()?),
-        AF_INET6 => IpAddr::from(*message[8..].first_chunk::<16>()?),
+        // A socket for IPv6 that has an address of IPv4 is told by that.
+        AF_INET6 => Ipv6Addr::from(*message[8..].first_chunk::<16>()?).to_canonical(),
         _ => return None,
     };
     let port = u16::from_be_bytes(*message[4..].first_chunk()?);
+    let state = State::of(message[1]);
+    // Of a listener, those that wait to be accepted, and how many may (sock_diag(7)).
+    let (waiting, room) = (u32_at(message, 56)?, u32_at(message, 60)?);
     Some(Socket {
         address: SocketAddr::new(address, port),
         uid: u32_at(message, 64)?,
         inode: u32_at(message, 68)?.into(),
-        state: State::of(message[1]),
+        state,
+        is_full: state == State::Listening && waiting > room,
     })
 }
 

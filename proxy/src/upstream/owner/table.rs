@@ -91,6 +91,7 @@ fn row(line: &str) -> Option<Row> {
             uid,
             inode,
             state: State::of(state),
+            is_full: false,
         },
         remote,
     })
@@ -143,6 +144,7 @@ mod tests {
             uid: 1000,
             inode: 4242,
             state: State::Listening,
+            is_full: false,
         };
         assert_eq!(
             rows[0],
