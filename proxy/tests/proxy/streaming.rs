@@ -24,6 +24,20 @@ async fn ask(proxy: &Proxy, port: u16) -> TcpStream {
     stream
 }
 
+/// A dev server that begins an event stream and is silent from then on; tells when it is left.
+async fn silent_events() -> (u16, mpsc::Receiver<()>) {
+    let (left, seen) = mpsc::channel(1);
+    let port = dev_server(move |_, mut stream| {
+        let left = left.clone();
+        async move {
+            stream.write_all(CHUNKED.as_bytes()).await.unwrap();
+            assert!(read_head(&mut stream).await.is_none());
+            left.send(()).await.unwrap();
+        }
+    });
+    (port.await, seen)
+}
+
 // Behaviours 95, 98: each event arrives while the next is not written yet.
 #[tokio::test]
 async fn events_arrive_one_by_one() {
@@ -155,16 +169,7 @@ async fn an_early_refusal_reaches_a_client_that_still_sends() {
 #[tokio::test]
 async fn a_client_that_leaves_takes_the_upstream_connection_with_it() {
     let proxy = Proxy::start().await;
-    let (left, mut seen) = mpsc::channel::<()>(1);
-    let port = dev_server(move |_, mut stream| {
-        let left = left.clone();
-        async move {
-            stream.write_all(CHUNKED.as_bytes()).await.unwrap();
-            assert!(read_head(&mut stream).await.is_none());
-            left.send(()).await.unwrap();
-        }
-    })
-    .await;
+    let (port, mut seen) = silent_events().await;
     let mut client = ask(&proxy, port).await;
     assert!(
         read_head(&mut client)
@@ -336,16 +341,7 @@ async fn a_slow_reader_that_sends_no_more_gets_its_answer() {
 #[tokio::test]
 async fn a_reset_is_heard_behind_many_requests() {
     let proxy = Proxy::start().await;
-    let (left, mut seen) = mpsc::channel::<()>(1);
-    let port = dev_server(move |_, mut stream| {
-        let left = left.clone();
-        async move {
-            stream.write_all(CHUNKED.as_bytes()).await.unwrap();
-            assert!(read_head(&mut stream).await.is_none());
-            left.send(()).await.unwrap();
-        }
-    })
-    .await;
+    let (port, mut seen) = silent_events().await;
     let mut client = ask(&proxy, port).await;
     read_head(&mut client).await.unwrap();
     client
