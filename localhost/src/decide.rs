@@ -228,7 +228,11 @@ impl Policy {
             if found.uid != self.uid || canonical(found.address) != address.into() {
                 continue;
             }
-            let known = named().find(|it| it.port == real && it.inode == found.inode);
+            // Also under the name of the port that it was moved to, which it knows itself by.
+            let known = privates.iter().find(|it| {
+                let is_named = it.asked == port || it.port == port;
+                is_named && it.ip == ip && it.port == real && it.inode == found.inode
+            });
             // Another that came to have the port that a server was moved to.
             if known.is_none() && real != port {
                 continue;
@@ -413,8 +417,8 @@ mod tests {
                         continue;
                     };
                     let known = privates.iter().find(|it| {
-                        (it.ip, it.asked, it.port, it.inode)
-                            == (*side, port, real_port, server.inode)
+                        (it.ip, it.port, it.inode) == (*side, real_port, server.inode)
+                            && (it.asked == port || it.port == port)
                     });
                     if server.uid == ME && (known.is_some() || real_port == port) {
                         return Route::To {

@@ -144,7 +144,9 @@ impl Supervisor {
         let Some(caller) = self.socket(call, asked) else {
             return Answer::Proceed;
         };
-        let sides = self.settings.policy.bind(asked, caller.facts.v6_only);
+        let v6_only = caller.facts.v6_only;
+        let v6_only = v6_only.or_else(|| self.has_the_other_family(call, asked));
+        let sides = self.settings.policy.bind(asked, v6_only);
         if sides.is_empty() || target::is_public(call.thread) {
             return Answer::Proceed;
         }
@@ -186,6 +188,19 @@ impl Supervisor {
             }
             Err(error) => Answer::Failed(error),
         }
+    }
+
+    /// Where it cannot be told whether a socket is for IPv6 alone: it is if its process listens on
+    /// IPv4 too, as some do for all addresses.
+    fn has_the_other_family(&self, call: &Call, asked: Asked) -> Option<bool> {
+        let is_all_v6 = asked.address.is_ipv6() && asked.address.ip().is_unspecified();
+        let own = self.settings.policy.at(Side::Own);
+        let is_there = |it: &Private| {
+            it.ip == own
+                && it.asked == asked.address.port()
+                && target::has_socket(call.thread, it.inode)
+        };
+        (is_all_v6 && self.privates().iter().any(is_there)).then_some(true)
     }
 
     /// Binds to the first side that is free, under another port if a stranger has the one that was

@@ -166,6 +166,15 @@ pub(crate) fn inode(thread: u32, number: RawFd) -> Option<u64> {
         .ok()
 }
 
+/// Whether the caller has a socket of this number.
+pub(crate) fn has_socket(thread: u32, wanted: u64) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{thread}/fd"));
+    descriptors.into_iter().flatten().flatten().any(|it| {
+        let number = it.file_name().to_str().and_then(|it| it.parse().ok());
+        number.is_some_and(|number| inode(thread, number) == Some(wanted))
+    })
+}
+
 /// The flags of the caller's descriptor: proc_pid_fdinfo(5).
 pub(crate) fn flags(thread: u32, number: RawFd) -> Option<OFlags> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{number}")).ok()?;
@@ -260,6 +269,7 @@ mod tests {
             assert_eq!(inside.v6_only.is_some(), is_v6);
             let number = rustix::fs::fstat(&copy).unwrap().st_ino;
             assert_eq!(inode(me(), listener.as_raw_fd()), Some(number));
+            assert!(has_socket(me(), number) && !has_socket(me(), number + 1_000_000));
             assert!(network(&copy).is_ok() && shares_network(me()));
         }
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
