@@ -71,7 +71,7 @@ async fn connect(config: &Config) -> Result<File, BridgeError> {
         let stream: OwnedFd = match local::door(&place, &record, &owners, uid).await? {
             Door::Unix(path) => connect_unix(&path, uid).await?.into_std()?.into(),
             Door::Tcp(address) => {
-                let stream = connect_tcp(&owners, address, uid).await?;
+                let stream = connect_tcp(&owners, address, uid, None).await?;
                 stream.set_nodelay(true)?;
                 stream.into_std()?.into()
             }

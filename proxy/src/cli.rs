@@ -166,9 +166,8 @@ struct ExecArgs {
     /// How localhost is made private.
     #[arg(long, env = "HPC_PROXY_ISOLATION", value_enum, default_value_t = Isolation::Auto)]
     isolation: Isolation,
-    /// Whether private servers are kept from other users who know where they are. The proxy has no key
-    /// yet: it serves those that are not locked.
-    #[arg(long, env = "HPC_PROXY_LOCK", value_enum, default_value_t = Lock::Off)]
+    /// Whether private servers are kept from other users who know where they are.
+    #[arg(long, env = "HPC_PROXY_LOCK", value_enum, default_value_t = Lock::Auto)]
     lock: Lock,
     /// A port whose servers others are to reach as ever, such as one that a tunnel leads to, or a
     /// range of them. Several are given one by one or with commas.

@@ -8,8 +8,10 @@ use std::{
 
 use hpc_proxy::{
     ports::{self, Listening, Servers},
+    private::Localhost,
     upstream::owner::Owners,
 };
+use private_localhost::PortMap;
 
 use crate::{
     cli::{Config, Output},
@@ -22,7 +24,11 @@ use crate::{
 pub(crate) async fn print(config: &Config, output: Output) -> Result<(), Failure> {
     let uid = rustix::process::geteuid().as_raw();
     let own_ports = local::proxy_ports(&config.place());
-    let servers = Servers::new(Owners::probe(), uid, own_ports, config.job.clone())
+    // Looked at, not made.
+    let directory = Some(config.state_dir.path()).filter(|path| path.exists());
+    let map = directory.and_then(|directory| PortMap::open(directory).ok());
+    let private = Localhost::new(uid, config.job.as_deref(), map);
+    let servers = Servers::new(Owners::probe(), uid, private, own_ports, config.job.clone())
         .asking_titles(config.titles);
     let servers = servers.list_with_titles().await?;
     let text = match output {
@@ -44,13 +50,19 @@ fn table(servers: &[Listening]) -> String {
             server.process.clone().unwrap_or_else(dash),
             server.pid.map_or_else(dash, |pid| pid.to_string()),
             server.address.clone(),
+            match (server.private, server.locked) {
+                (_, true) => "locked",
+                (true, false) => "yes",
+                (false, false) => "no",
+            }
+            .to_owned(),
             server.link.clone(),
             if server.in_session { "yes" } else { "no" }.to_owned(),
             server.title.clone().unwrap_or_default(),
         ]
     });
     let head = [
-        "PORT", "PROGRAM", "PID", "ADDRESS", "LINK", "SESSION", "TITLE",
+        "PORT", "PROGRAM", "PID", "ADDRESS", "PRIVATE", "LINK", "SESSION", "TITLE",
     ];
     aligned(
         std::iter::once(head.map(str::to_owned))
@@ -90,6 +102,8 @@ mod tests {
             title: title.map(str::to_owned),
             link: format!("/port/{port}/"),
             in_session: process.is_some(),
+            private: process.is_some(),
+            locked: process.is_some(),
             ..Listening::default()
         };
         let table = table(&[
@@ -97,9 +111,9 @@ mod tests {
             server(12345, None, None),
         ]);
         let expected = "\
-PORT   PROGRAM      PID  ADDRESS    LINK          SESSION  TITLE
-80     a long name  -    127.0.0.1  /port/80/     yes      A title
-12345  -            -    127.0.0.1  /port/12345/  no
+PORT   PROGRAM      PID  ADDRESS    PRIVATE  LINK          SESSION  TITLE
+80     a long name  -    127.0.0.1  locked   /port/80/     yes      A title
+12345  -            -    127.0.0.1  no       /port/12345/  no
 ";
         assert_eq!(table, expected);
     }

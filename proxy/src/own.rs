@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use private_localhost::Key;
 use thiserror::Error;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::upstream::owner::Owners;
 
@@ -55,7 +56,8 @@ pub enum NotOwn {
     },
 }
 
-/// Connects to a listener of `uid` at `address`. Set a deadline.
+/// Connects to a listener of `uid` at `address`, with the key to it if it is locked. Set a deadline:
+/// a locked one does not answer to another key.
 ///
 /// # Errors
 /// See [`NotOwn`].
@@ -63,27 +65,59 @@ pub async fn connect_tcp(
     owners: &Owners,
     address: SocketAddr,
     uid: u32,
+    key: Option<&Key>,
 ) -> Result<TcpStream, NotOwn> {
-    let unknown = |source| NotOwn::OwnerUnknown { address, source };
-    let failed = |source| NotOwn::Tcp { address, source };
-    let foreign = |uid| NotOwn::Foreign {
-        place: address.to_string(),
-        uid,
-    };
+    let found = owners.listener(address).await;
     // Not to disturb a stranger's server with a connection that it will not get a byte on.
-    match owners.listener(address).await.map_err(unknown)? {
+    match found.map_err(|source| NotOwn::OwnerUnknown { address, source })? {
         None => return Err(NotOwn::Nobody(address)),
-        Some(listener) if listener.uid != uid => return Err(foreign(listener.uid)),
+        Some(listener) if listener.uid != uid => {
+            return Err(NotOwn::Foreign {
+                place: address.to_string(),
+                uid: listener.uid,
+            });
+        }
         Some(_) => {}
     }
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    connect_proved(owners, address, uid, key).await
+}
+
+/// Connects to `address`, with the key to a locked server, and proves by the connection's own
+/// addresses that `uid` accepted it. Looking at the listener before would not do: it may change
+/// hands in between.
+///
+/// # Errors
+/// See [`NotOwn`].
+pub(crate) async fn connect_proved(
+    owners: &Owners,
+    address: SocketAddr,
+    uid: u32,
+    key: Option<&Key>,
+) -> Result<TcpStream, NotOwn> {
+    let failed = |source| NotOwn::Tcp { address, source };
+    let stream = match key {
+        None => TcpStream::connect(address).await,
+        Some(key) => connect_locked(address, key).await,
+    };
+    let stream = stream.map_err(failed)?;
     let client = stream.local_addr().map_err(failed)?;
-    // The listener may have changed hands since.
     match owners.acceptor(address, client).await {
         Ok(acceptor) if acceptor == uid => Ok(stream),
-        Ok(acceptor) => Err(foreign(acceptor)),
-        Err(error) => Err(unknown(error)),
+        Ok(acceptor) => Err(NotOwn::Foreign {
+            place: address.to_string(),
+            uid: acceptor,
+        }),
+        Err(source) => Err(NotOwn::OwnerUnknown { address, source }),
     }
+}
+
+async fn connect_locked(address: SocketAddr, key: &Key) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    key.apply(&socket, address)?;
+    socket.connect(address).await
 }
 
 /// Connects to the Unix socket at `path`, whose listener must be `uid`'s (`SO_PEERCRED` of
@@ -123,7 +157,7 @@ mod tests {
         for owners in [Owners::probe(), Owners::by_table()] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            connect_tcp(&owners, address, me()).await.unwrap();
+            connect_tcp(&owners, address, me(), None).await.unwrap();
         }
     }
 
@@ -132,7 +166,7 @@ mod tests {
     async fn a_strangers_server_is_not_even_connected_to() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let refused = connect_tcp(&Owners::probe(), address, me() + 1).await;
+        let refused = connect_tcp(&Owners::probe(), address, me() + 1, None).await;
         assert!(
             matches!(refused, Err(NotOwn::Foreign { uid, .. }) if uid == me()),
             "{refused:?}"
@@ -143,7 +177,7 @@ mod tests {
             io::ErrorKind::WouldBlock
         );
         drop(listener);
-        let refused = connect_tcp(&Owners::probe(), address, me()).await;
+        let refused = connect_tcp(&Owners::probe(), address, me(), None).await;
         assert!(matches!(refused, Err(NotOwn::Nobody(_))), "{refused:?}");
     }
 

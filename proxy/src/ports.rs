@@ -12,10 +12,12 @@ use std::{
     time::Duration,
 };
 
+use private_localhost::Private;
 use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    private::Localhost,
     text::is_unprintable,
     upstream::owner::{Owners, Socket},
 };
@@ -43,7 +45,7 @@ const FIRST_ASKED_PORT: u16 = 1024;
 /// A listening server of this user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
-    /// Its port.
+    /// Its port, as its clients know it: that which a private server asked for.
     pub port: u16,
     /// The address that it listens on.
     pub address: String,
@@ -59,6 +61,12 @@ pub struct Listening {
     pub link: String,
     /// Whether it runs in the same Slurm job as the proxy; without a job, always.
     pub in_session: bool,
+    /// Whether it is in a private localhost: `hpc-proxy exec` started it.
+    #[serde(default)]
+    pub private: bool,
+    /// Whether other users of the node cannot even connect to it.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 /// `servers` as programs read them: `{"ports":[{"port":..}]}`, the fields in their order.
@@ -70,11 +78,31 @@ pub fn json(servers: &[Listening]) -> String {
     serde_json::to_string(&List { ports: servers }).expect("plain fields")
 }
 
+/// A listening socket, and what it is in a private localhost if it is in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    socket: Socket,
+    private: Option<Private>,
+}
+
+impl Found {
+    /// What its clients know it by.
+    fn port(&self) -> u16 {
+        let asked = self.private.map(|private| private.asked);
+        asked.unwrap_or(self.socket.address.port())
+    }
+
+    fn key(&self) -> (u16, u64) {
+        (self.port(), self.socket.inode)
+    }
+}
+
 /// The listening servers of one user on this node.
 #[derive(Debug)]
 pub struct Servers {
     owners: Owners,
     uid: u32,
+    private: Localhost,
     /// Of proxies, which are not listed.
     own_ports: Vec<u16>,
     job: Option<String>,
@@ -84,11 +112,19 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Those of `uid` on other ports than `own_ports`; `job` is the Slurm job that the session is.
-    pub fn new(owners: Owners, uid: u32, own_ports: Vec<u16>, job: Option<String>) -> Self {
+    /// Those of `uid`, also those that are `private`, on other ports than `own_ports`; `job` is the
+    /// Slurm job that the session is.
+    pub fn new(
+        owners: Owners,
+        uid: u32,
+        private: Localhost,
+        own_ports: Vec<u16>,
+        job: Option<String>,
+    ) -> Self {
         Self {
             owners,
             uid,
+            private,
             own_ports,
             job,
             asks_titles: false,
@@ -112,9 +148,9 @@ impl Servers {
     /// # Errors
     /// When the kernel does not list sockets.
     pub async fn list(&self) -> io::Result<Vec<Listening>> {
-        let sockets = self.listeners().await?;
-        let servers = self.describe(&sockets).await?;
-        Ok(self.titled(&sockets, servers))
+        let found = self.listeners().await?;
+        let servers = self.describe(&found).await?;
+        Ok(self.titled(&found, servers))
     }
 
     /// As [`Self::list`], after asking those servers of the session for their titles that were not
@@ -123,64 +159,75 @@ impl Servers {
     /// # Errors
     /// When the kernel does not list sockets.
     pub async fn list_with_titles(&self) -> io::Result<Vec<Listening>> {
-        let sockets = self.listeners().await?;
-        let servers = self.describe(&sockets).await?;
+        let found = self.listeners().await?;
+        let servers = self.describe(&found).await?;
         if self.asks_titles {
-            let here = sockets.iter().zip(&servers);
-            let here: Vec<Socket> = here
-                .filter(|(socket, server)| {
-                    server.in_session && socket.address.port() >= FIRST_ASKED_PORT
-                })
-                .map(|(socket, _)| *socket)
+            let here = found.iter().zip(&servers);
+            let here: Vec<Found> = here
+                .filter(|(found, server)| server.in_session && found.port() >= FIRST_ASKED_PORT)
+                .map(|(found, _)| *found)
                 .collect();
             self.ask(&here).await;
         }
-        Ok(self.titled(&sockets, servers))
+        Ok(self.titled(&found, servers))
     }
 
     /// The sockets behind [`Self::list`]: cheap to ask for, and the same while nothing changes.
-    async fn listeners(&self) -> io::Result<Vec<Socket>> {
+    async fn listeners(&self) -> io::Result<Vec<Found>> {
         let mut sockets = self.owners.listeners().await?;
         sockets.retain(|socket| {
             socket.uid == self.uid && !self.own_ports.contains(&socket.address.port())
         });
-        sockets.sort_by_key(|socket| (socket.address.port(), socket.address.ip()));
-        sockets.dedup_by_key(|socket| socket.address.port());
-        Ok(sockets)
+        let known = self.private.known();
+        let mut found: Vec<Found> = sockets
+            .into_iter()
+            .map(|socket| {
+                let is_it = |it: &&Private| {
+                    it.inode == socket.inode && socket.address == (it.ip, it.port).into()
+                };
+                let private = known.iter().find(is_it).copied();
+                Found { socket, private }
+            })
+            // Nobody reaches those of another session by their port.
+            .filter(|found| found.private.is_none_or(|it| self.private.includes(&it)))
+            .collect();
+        // Of two servers the private one answers.
+        found.sort_by_key(|it| (it.port(), it.private.is_none(), it.socket.address.ip()));
+        found.dedup_by_key(|it| it.port());
+        Ok(found)
     }
 
     /// One server for each socket, still without its title.
-    async fn describe(&self, sockets: &[Socket]) -> io::Result<Vec<Listening>> {
-        let (sockets, job) = (sockets.to_owned(), self.job.clone());
+    async fn describe(&self, found: &[Found]) -> io::Result<Vec<Listening>> {
+        let (found, job) = (found.to_owned(), self.job.clone());
         let described = tokio::task::spawn_blocking(move || {
-            let holders = holders(&sockets);
-            let describe =
-                |socket: &Socket| describe(socket, holders.get(&socket.inode), job.as_deref());
-            sockets.iter().map(describe).collect()
+            let holders = holders(&found);
+            let describe = |it: &Found| describe(it, holders.get(&it.socket.inode), job.as_deref());
+            found.iter().map(describe).collect()
         });
         described.await.map_err(io::Error::other)
     }
 
-    fn titled(&self, sockets: &[Socket], mut servers: Vec<Listening>) -> Vec<Listening> {
+    fn titled(&self, found: &[Found], mut servers: Vec<Listening>) -> Vec<Listening> {
         let seen = self.seen();
-        for (socket, server) in sockets.iter().zip(&mut servers) {
-            if let Some((_, Seen::Page(title))) = seen.get(&key(socket)) {
+        for (found, server) in found.iter().zip(&mut servers) {
+            if let Some((_, Seen::Page(title))) = seen.get(&found.key()) {
                 server.title.clone_from(title);
             }
         }
         servers
     }
 
-    /// Asks each of `sockets` for its title that was not asked lately, all at once.
-    async fn ask(&self, sockets: &[Socket]) {
-        let due: Vec<Socket> = {
+    /// Asks each server for its title that was not asked lately, all at once.
+    async fn ask(&self, servers: &[Found]) {
+        let due: Vec<Found> = {
             let mut seen = self.seen();
-            seen.retain(|listener, _| sockets.iter().any(|socket| key(socket) == *listener));
-            let is_due = |socket: &&Socket| {
-                let last = seen.get(&key(socket));
+            seen.retain(|listener, _| servers.iter().any(|it| it.key() == *listener));
+            let is_due = |it: &&Found| {
+                let last = seen.get(&it.key());
                 last.is_none_or(|(at, seen)| has_expired(*at, seen))
             };
-            sockets
+            servers
                 .iter()
                 .filter(is_due)
                 .take(MOST_TITLES)
@@ -188,10 +235,16 @@ impl Servers {
                 .collect()
         };
         let mut asked = JoinSet::new();
-        for socket in due {
+        for found in due {
             let (owners, uid) = (self.owners.clone(), self.uid);
-            let address = reachable(socket.address);
-            asked.spawn(async move { (key(&socket), title::ask(&owners, address, uid).await) });
+            let address = reachable(found.socket.address);
+            let is_locked = found.private.is_some_and(|it| it.is_locked);
+            // Without a key there is no answer, and no title.
+            let key = is_locked.then(|| self.private.key().ok()).flatten();
+            asked.spawn(async move {
+                let seen = title::ask(&owners, address, uid, key.as_ref(), found.port()).await;
+                (found.key(), seen)
+            });
         }
         for (listener, found) in asked.join_all().await {
             self.seen().insert(listener, (Instant::now(), found));
@@ -208,10 +261,6 @@ impl Servers {
     fn seen(&self) -> MutexGuard<'_, HashMap<(u16, u64), (Instant, Seen)>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn key(socket: &Socket) -> (u16, u64) {
-    (socket.address.port(), socket.inode)
 }
 
 fn has_expired(at: Instant, seen: &Seen) -> bool {
@@ -233,7 +282,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn describe(socket: &Socket, pid: Option<&u32>, job: Option<&str>) -> Listening {
+fn describe(found: &Found, pid: Option<&u32>, job: Option<&str>) -> Listening {
     let process = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     let in_session = match (job, pid) {
         (None, _) => true,
@@ -241,12 +290,17 @@ fn describe(socket: &Socket, pid: Option<&u32>, job: Option<&str>) -> Listening 
         (Some(_), None) => false,
     };
     Listening {
-        port: socket.address.port(),
-        address: socket.address.ip().to_string(),
+        port: found.port(),
+        address: match (found.socket.address, found.private) {
+            (address, Some(it)) if it.asked != it.port => address.to_string(),
+            (address, _) => address.ip().to_string(),
+        },
+        private: found.private.is_some(),
+        locked: found.private.is_some_and(|it| it.is_locked),
         process: process.map(|name| name.chars().filter(|c| !is_unprintable(*c)).collect()),
         pid: pid.copied(),
         title: None,
-        link: format!("/port/{}/", socket.address.port()),
+        link: format!("/port/{}/", found.port()),
         in_session,
     }
 }
@@ -260,8 +314,8 @@ fn job_of(pid: u32) -> Option<String> {
     String::from_utf8(job.to_vec()).ok()
 }
 
-/// Which process holds each of `sockets`: proc_pid_fd(5) of those processes that we may look into.
-fn holders(sockets: &[Socket]) -> HashMap<u64, u32> {
+/// Which process holds each of the sockets: proc_pid_fd(5) of those processes that we may look into.
+fn holders(found: &[Found]) -> HashMap<u64, u32> {
     let mut holders: HashMap<u64, u32> = HashMap::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = process
@@ -272,7 +326,7 @@ fn holders(sockets: &[Socket]) -> HashMap<u64, u32> {
             continue;
         };
         for inode in socket_inodes(&process.path().join("fd")) {
-            if sockets.iter().any(|socket| socket.inode == inode) {
+            if found.iter().any(|it| it.socket.inode == inode) {
                 // Of a parent and a forked child the older, smaller number is the server's own.
                 let holder = holders.entry(inode).or_insert(pid);
                 *holder = pid.min(*holder);
@@ -304,6 +358,8 @@ impl Listening {
         Self {
             port,
             address: "127.0.0.1".into(),
+            private: false,
+            locked: false,
             process: Some("node".into()),
             pid: Some(1),
             title: None,
@@ -320,7 +376,8 @@ mod tests {
     use super::*;
 
     async fn list(uid: u32, own_ports: Vec<u16>, job: Option<String>) -> Vec<Listening> {
-        let servers = Servers::new(Owners::probe(), uid, own_ports, job);
+        let private = Localhost::new(uid, job.as_deref(), None);
+        let servers = Servers::new(Owners::probe(), uid, private, own_ports, job);
         servers.list().await.unwrap()
     }
 

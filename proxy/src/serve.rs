@@ -15,6 +15,7 @@ use hpc_proxy::{
     process,
     server::{self, Access, Identity, Rules},
 };
+use private_localhost::PortMap;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -83,6 +84,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
         low_ports: serve.low_ports,
         titles: config.titles,
         sockets,
+        private: private_servers(config),
     };
     let serving = server::serve(listeners, identity, token, rules, &terms, stop.clone());
     tokio::join!(withdraw, serving);
@@ -156,6 +158,17 @@ fn socket_dir(config: &Config, serve: &Serve) -> Result<Option<PathBuf>, Failure
             Ok(None)
         }
     }
+}
+
+/// Where `exec` writes down its servers. Without it they are found by their usual address and port,
+/// unless they are locked.
+fn private_servers(config: &Config) -> Option<PortMap> {
+    let directory = config.state_dir.prepare();
+    let map = directory
+        .map_err(|error| Box::new(error) as Box<dyn std::error::Error>)
+        .and_then(|directory| Ok(PortMap::open(directory)?));
+    map.inspect_err(|error| tracing::warn!(%error, "cannot know which servers are private"))
+        .ok()
 }
 
 /// Cancelled by SIGTERM, SIGINT or, unless started by nohup(1), SIGHUP.

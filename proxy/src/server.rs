@@ -7,6 +7,7 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE},
 };
+use private_localhost::PortMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ use crate::{
     link::Redeemed,
     metrics::Metrics,
     ports::{self, Servers},
+    private::Localhost,
     rewrite::{Prefix, View},
     route::{self, Route, RouteError, TargetPort, To},
     service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong, shown},
@@ -77,6 +79,8 @@ pub struct Rules {
     pub titles: bool,
     /// The directory of Unix-socket servers, if there is one.
     pub sockets: Option<PathBuf>,
+    /// Where this user's private servers are written down, if anywhere.
+    pub private: Option<PortMap>,
 }
 
 /// Serves `listeners` until `stop`, then lets what is under way end within its grace. `token` is
@@ -146,12 +150,19 @@ impl Proxy {
     ) -> Self {
         let mut upgrades = vec![WEBSOCKET.to_owned()];
         upgrades.extend(rules.upgrades.iter().cloned());
+        let private = Localhost::new(identity.uid, identity.job.as_deref(), rules.private.clone());
         Self {
-            loopback: Loopback::new(owners.clone(), identity.uid, rules.sockets.clone()),
+            loopback: Loopback::new(
+                owners.clone(),
+                identity.uid,
+                private.clone(),
+                rules.sockets.clone(),
+            ),
             servers: Arc::new(
                 Servers::new(
                     owners,
                     identity.uid,
+                    private,
                     vec![identity.port],
                     identity.job.clone(),
                 )

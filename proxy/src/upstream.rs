@@ -14,15 +14,17 @@ use std::{
     time::Duration,
 };
 
-use private_localhost::personal;
+use private_localhost::Key;
 use rustix::io::Errno;
 use thiserror::Error;
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::UnixStream,
     time::{Instant, timeout},
 };
 
 use crate::{
+    own::{NotOwn, connect_proved},
+    private::Localhost,
     route::{SocketName, TargetPort, To},
     socket::Socket,
 };
@@ -118,12 +120,14 @@ pub enum DialError {
 pub enum Target {
     /// On a port of localhost.
     Port {
-        /// The loopback address that it answers on.
-        ip: IpAddr,
-        /// The port.
+        /// The port that its clients know it by.
         port: TargetPort,
+        /// The loopback address that it answers on. A private server may have another port there.
+        address: SocketAddr,
         /// Its inode in the kernel's table of sockets.
         inode: u64,
+        /// Whether it answers to this user's key alone.
+        is_locked: bool,
     },
     /// On a Unix socket.
     Socket {
@@ -158,7 +162,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Port { ip, port, .. } => SocketAddr::new(*ip, port.get()).fmt(f),
+            Self::Port { address, .. } => address.fmt(f),
             Self::Socket { path, .. } => path.display().fmt(f),
         }
     }
@@ -172,16 +176,19 @@ pub struct Loopback(Arc<Inner>);
 struct Inner {
     owners: Owners,
     uid: u32,
+    private: Localhost,
     sockets: Option<PathBuf>,
     chosen: Mutex<HashMap<TargetPort, (Target, Instant)>>,
 }
 
 impl Loopback {
-    /// That of `uid`; `sockets` is the directory of Unix-socket servers, if there is one.
-    pub fn new(owners: Owners, uid: u32, sockets: Option<PathBuf>) -> Self {
+    /// That of `uid`, and what is `private` in it; `sockets` is the directory of Unix-socket servers,
+    /// if there is one.
+    pub fn new(owners: Owners, uid: u32, private: Localhost, sockets: Option<PathBuf>) -> Self {
         Self(Arc::new(Inner {
             owners,
             uid,
+            private,
             sockets,
             chosen: Mutex::default(),
         }))
@@ -205,29 +212,28 @@ impl Loopback {
         }
     }
 
-    /// On the user's personal addresses, on 127.0.0.1, on ::1: the first that is this user's own.
+    /// In the private localhost, on 127.0.0.1, on ::1: the first that is this user's own.
     async fn choose_anew(&self, port: TargetPort) -> Result<Target, DialError> {
         let place = Place::Port(port);
         let mut stranger = None;
-        let personal = personal(self.0.uid, None).map(IpAddr::from);
-        let usual = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        for ip in personal.into_iter().chain(usual) {
-            let found = self
-                .0
-                .owners
-                .listener(SocketAddr::new(ip, port.get()))
-                .await;
+        let private = self.0.private.places(port.get());
+        let private = private.into_iter().map(|it| (it.address, Some(it)));
+        let usual: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let usual = usual.map(|ip| (SocketAddr::new(ip, port.get()), None));
+        for (address, private) in private.chain(usual) {
+            let found = self.0.owners.listener(address).await;
             match found.map_err(|source| DialError::OwnerUnknown {
                 place: place.clone(),
                 source,
             })? {
-                // A listener for all addresses answers here too; it is dialled as localhost.
-                Some(socket) if personal.contains(&ip) && socket.address.ip() != ip => {}
+                // Looked for in private, and there for everybody: it is dialled as localhost.
+                Some(socket) if private.is_some_and(|it| !it.is_of(&socket)) => {}
                 Some(socket) if socket.uid == self.0.uid => {
                     let target = Target::Port {
-                        ip,
                         port,
+                        address,
                         inode: socket.inode,
+                        is_locked: private.is_some_and(|it| it.is_locked()),
                     };
                     let until = Instant::now() + CHOICE_HOLDS;
                     let mut chosen = self.chosen();
@@ -322,25 +328,32 @@ impl Loopback {
 
     /// Whether the listener of `target` is there, as far as was asked this very moment.
     async fn is_still_mine(&self, target: &Target) -> bool {
-        let Target::Port { ip, port, inode } = target else {
+        let Target::Port {
+            port,
+            address,
+            inode,
+            ..
+        } = target
+        else {
             return true;
         };
         let chosen = self.chosen().get(port).map(|(_, until)| *until);
         if chosen.is_some_and(|until| until > Instant::now() + CHOICE_HOLDS - CHOICE_IS_FRESH) {
             return true;
         }
-        let found = self
-            .0
-            .owners
-            .listener(SocketAddr::new(*ip, port.get()))
-            .await;
+        let found = self.0.owners.listener(*address).await;
         matches!(found, Ok(Some(socket)) if socket.uid == self.0.uid && socket.inode == *inode)
     }
 
     async fn connect(&self, target: &Target) -> Result<Socket, DialError> {
         let connected = timeout(CONNECT_DEADLINE, async {
             match target {
-                Target::Port { ip, port, .. } => self.connect_port(*ip, *port).await,
+                Target::Port {
+                    address, is_locked, ..
+                } => self
+                    .connect_port(*address, *is_locked)
+                    .await
+                    .map_err(|error| unconnected(error, target.place())),
                 Target::Socket { path, .. } => self.connect_socket(path, target.place()).await,
             }
         });
@@ -349,27 +362,12 @@ impl Loopback {
             .unwrap_or_else(|_| Err(DialError::Slow(target.place())))
     }
 
-    /// Connects, and proves by the connection's own addresses that this user accepted it. Looking
-    /// at the listener before connecting would not do: it may change hands in between.
-    async fn connect_port(&self, ip: IpAddr, port: TargetPort) -> Result<Socket, DialError> {
-        let (address, place) = (SocketAddr::new(ip, port.get()), Place::Port(port));
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| failure(error, place.clone()))?;
-        let prove = async {
-            let client = stream.local_addr()?;
-            self.0.owners.acceptor(address, client).await
-        };
-        let uid = prove.await.map_err(|source| DialError::OwnerUnknown {
-            place: place.clone(),
-            source,
-        })?;
-        if uid != self.0.uid {
-            return Err(DialError::NotYours { place, uid });
-        }
-        stream
-            .set_nodelay(true)
-            .map_err(|error| failure(error, place))?;
+    async fn connect_port(&self, address: SocketAddr, is_locked: bool) -> Result<Socket, NotOwn> {
+        let failed = |source| NotOwn::Tcp { address, source };
+        let key = is_locked.then(|| self.0.private.key()).transpose();
+        let key: Option<Key> = key.map_err(failed)?;
+        let stream = connect_proved(&self.0.owners, address, self.0.uid, key.as_ref()).await?;
+        stream.set_nodelay(true).map_err(failed)?;
         Ok(stream.into())
     }
 
@@ -390,6 +388,16 @@ impl Loopback {
 
     fn chosen(&self) -> MutexGuard<'_, HashMap<TargetPort, (Target, Instant)>> {
         self.0.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no connection to a port, to whoever asked for it as `place`.
+fn unconnected(error: NotOwn, place: Place) -> DialError {
+    match error {
+        NotOwn::Nobody(_) => DialError::NothingListens(place),
+        NotOwn::Foreign { uid, .. } => DialError::NotYours { place, uid },
+        NotOwn::OwnerUnknown { source, .. } => DialError::OwnerUnknown { place, source },
+        NotOwn::Tcp { source, .. } | NotOwn::Unix { source, .. } => failure(source, place),
     }
 }
 
@@ -421,7 +429,10 @@ fn failure(error: io::Error, place: Place) -> DialError {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
+
+    use private_localhost::{PortMap, personal};
+    use tempfile::TempDir;
 
     use super::*;
 
@@ -430,7 +441,7 @@ mod tests {
     }
 
     fn of(owners: Owners, uid: u32) -> Loopback {
-        Loopback::new(owners, uid, None)
+        Loopback::new(owners, uid, Localhost::new(uid, None, None), None)
     }
 
     fn port_of(listener: &TcpListener) -> TargetPort {
@@ -463,9 +474,10 @@ mod tests {
 
         // Also where it took the port between the choice and the connection.
         let target = Target::Port {
-            ip: Ipv4Addr::LOCALHOST.into(),
             port,
+            address: listener.local_addr().unwrap(),
             inode: 1,
+            is_locked: false,
         };
         let refused = stranger.dial(&target).await;
         assert!(
@@ -550,16 +562,103 @@ mod tests {
         assert!(loopback.choose(To::Port(port_of(&twin))).await.is_ok());
     }
 
+    /// A private localhost in which `listener` is written down as having asked for `asked`.
+    fn written(directory: &TempDir, listener: &TcpListener, asked: u16, lock: &str) -> Localhost {
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(directory.path(), mode).unwrap();
+        let address = listener.local_addr().unwrap();
+        let found = Owners::probe().listener_now(address).unwrap().unwrap();
+        let (ip, port, inode) = (address.ip(), address.port(), found.inode);
+        let line = format!("{ip} {asked} {port} {inode} {lock} 1\n");
+        fs::write(directory.path().join("private"), line).unwrap();
+        let map = PortMap::open(directory.path()).unwrap();
+        Localhost::new(me(), Some("7"), Some(map))
+    }
+
+    #[tokio::test]
+    async fn a_private_server_is_found_by_the_port_that_it_asked_for_and_by_its_own() {
+        let directory = TempDir::new().unwrap();
+        for [own, twin] in [personal(me(), None), personal(me(), Some("7"))] {
+            for ip in [own, twin] {
+                let listener = TcpListener::bind((ip, 0)).unwrap();
+                // Somebody's; but the one that is written down goes first.
+                let usual = TcpListener::bind("127.0.0.1:0").unwrap();
+                let private = written(&directory, &listener, port_of(&usual).get(), "open");
+                let loopback = Loopback::new(Owners::probe(), me(), private, None);
+                for port in [port_of(&usual), port_of(&listener)] {
+                    let target = loopback.choose(To::Port(port)).await.unwrap();
+                    let address = listener.local_addr().unwrap();
+                    assert_eq!(target.to_string(), address.to_string());
+                    assert_eq!(target.host(), format!("localhost:{port}"));
+                    loopback.dial(&target).await.unwrap();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn another_socket_in_the_place_of_a_private_server_is_not_it() {
+        let directory = TempDir::new().unwrap();
+        let [own, _] = personal(me(), None);
+        let [elsewhere, _] = personal(me(), Some("8"));
+        let asked = TcpListener::bind("127.0.0.1:0").map(|it| port_of(&it));
+        let asked = asked.unwrap();
+        let listener = TcpListener::bind((own, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let private = written(&directory, &listener, asked.get(), "open");
+        drop(listener);
+        let _later = TcpListener::bind(address).unwrap();
+        let loopback = Loopback::new(Owners::probe(), me(), private, None);
+        let refused = loopback.choose(To::Port(asked)).await;
+        assert!(
+            matches!(refused, Err(DialError::NothingListens(_))),
+            "{refused:?}"
+        );
+        // Nor is one of another session.
+        let listener = TcpListener::bind((elsewhere, 0)).unwrap();
+        let private = written(&directory, &listener, asked.get(), "open");
+        let loopback = Loopback::new(Owners::probe(), me(), private, None);
+        assert!(loopback.choose(To::Port(asked)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_locked_server_is_shown_the_key() {
+        if let Err(error) = private_localhost::try_lock() {
+            println!("needs: TCP-MD5 ({error})");
+            return;
+        }
+        let directory = TempDir::new().unwrap();
+        let [own, _] = personal(me(), None);
+        let listener = TcpListener::bind((own, 0)).unwrap();
+        let private = written(&directory, &listener, 5500, "locked");
+        private.key().unwrap().guard(&listener).unwrap();
+        let port = TargetPort::new(5500).unwrap();
+        let loopback = Loopback::new(Owners::probe(), me(), private, None);
+        let target = loopback.choose(To::Port(port)).await.unwrap();
+        loopback.dial(&target).await.unwrap();
+
+        let Target::Port { address, .. } = target else {
+            unreachable!("a port was asked for");
+        };
+        let wait = Duration::from_millis(50);
+        let keyless = std::net::TcpStream::connect_timeout(&address, wait);
+        assert_eq!(keyless.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
     // Behaviour 125.
     #[tokio::test]
     async fn a_socket_is_used_where_nobody_else_can_put_one() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::TempDir::new().unwrap();
+        let directory = TempDir::new().unwrap();
         let mode = |mode| {
-            let mode = std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(directory.path(), mode).unwrap();
+            let mode = fs::Permissions::from_mode(mode);
+            fs::set_permissions(directory.path(), mode).unwrap();
         };
-        let loopback = Loopback::new(Owners::probe(), me(), Some(directory.path().into()));
+        let loopback = Loopback::new(
+            Owners::probe(),
+            me(),
+            Localhost::new(me(), None, None),
+            Some(directory.path().into()),
+        );
         let to = To::Socket(SocketName::new("app").unwrap());
         mode(0o700);
         let missing = loopback.choose(to).await;
@@ -572,7 +671,7 @@ mod tests {
         loopback.dial(&target).await.unwrap();
         // A later one is another, whatever number its inode gets.
         drop(listener);
-        std::fs::remove_file(directory.path().join("app")).unwrap();
+        fs::remove_file(directory.path().join("app")).unwrap();
         let later = std::os::unix::net::UnixListener::bind(directory.path().join("app"));
         assert_ne!(loopback.choose(to).await.unwrap(), target);
         drop(later);

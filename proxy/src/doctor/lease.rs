@@ -128,7 +128,7 @@ async fn ask(config: &Config, record: &Record, token: &Token) -> Result<String, 
             )
         }
         Door::Tcp(address) => {
-            let stream = connect_tcp(&owners, address, uid)
+            let stream = connect_tcp(&owners, address, uid, None)
                 .await
                 .map_err(|error| chain(&error))?;
             (exchange(stream, &nonce).await, format!("`{address}`"))

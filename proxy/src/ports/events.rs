@@ -96,11 +96,19 @@ mod tests {
     use tokio::{net::TcpListener, time::timeout};
 
     use super::*;
+    use crate::private::Localhost;
     use crate::upstream::owner::Owners;
 
     fn mine() -> Arc<Servers> {
         let uid = rustix::process::geteuid().as_raw();
-        Arc::new(Servers::new(Owners::probe(), uid, Vec::new(), None))
+        let private = Localhost::new(uid, None, None);
+        Arc::new(Servers::new(
+            Owners::probe(),
+            uid,
+            private,
+            Vec::new(),
+            None,
+        ))
     }
 
     async fn next(events: &mut mpsc::Receiver<Bytes>) -> String {

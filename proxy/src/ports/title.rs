@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use private_localhost::Key;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -27,16 +28,19 @@ pub(super) enum Seen {
     NotHttp,
 }
 
-/// Asks the server of `uid` at `address`. Nothing is sent before the kernel has said that it is
-/// that user's.
-pub(super) async fn ask(owners: &Owners, address: SocketAddr, uid: u32) -> Seen {
+/// Asks the server of `uid` at `address`, with the key to it if it is locked, as those do who know it
+/// as localhost's `port`. Nothing is sent before the kernel has said that it is that user's.
+pub(super) async fn ask(
+    owners: &Owners,
+    address: SocketAddr,
+    uid: u32,
+    key: Option<&Key>,
+    port: u16,
+) -> Seen {
     let mut read = Vec::new();
     let exchange = async {
-        let mut stream = connect_tcp(owners, address, uid).await.ok()?;
-        stream
-            .write_all(request(address.port()).as_bytes())
-            .await
-            .ok()?;
+        let mut stream = connect_tcp(owners, address, uid, key).await.ok()?;
+        stream.write_all(request(port).as_bytes()).await.ok()?;
         while read.len() < MAX_READ_BYTES && !is_enough(&read) {
             if stream.read_buf(&mut read).await.ok()? == 0 {
                 break;

@@ -12,7 +12,8 @@ const SERVER: &str = "
 import http.server, sys
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(b'private')
+        self.send_response(200); self.send_header('Content-Type', 'text/html')
+        self.end_headers(); self.wfile.write(b'<title>private</title>')
     def log_message(self, *args): pass
 server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Page)
 open(sys.argv[2], 'w').write('up')
@@ -50,20 +51,40 @@ async fn the_end_of_a_command_is_the_end_of_exec() {
 // Behaviour 122 and the problem that all this is for: the port is taken, and one has it all the same.
 #[tokio::test]
 async fn a_port_that_is_taken_is_ones_own_below_exec_and_in_the_proxy() {
-    let home = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
-    let ready = home.path().join("ready");
-    let mut server = exec(&home);
-    server
-        .args(["--", "python3", "-c", SERVER, &port])
-        .arg(&ready)
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
-    let mut server = server.spawn().unwrap();
-    eventually("the server", || ready.exists()).await;
-    let proxy = Proxy::start().await;
-    let answered = proxy.get(&format!("/port/{port}/")).send().await.unwrap();
-    assert_eq!(answered.text().await.unwrap(), "private");
-    server.kill().await.unwrap();
+    let number = taken.local_addr().unwrap().port();
+    let port = number.to_string();
+    for lock in ["auto", "off"] {
+        let proxy = Proxy::start().await;
+        let ready = proxy.home.path().join("ready");
+        let mut server = exec(&proxy.home);
+        server
+            .args(["--lock", lock, "--", "python3", "-c", SERVER, &port])
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let mut server = server.spawn().unwrap();
+        eventually("the server", || ready.exists()).await;
+        let answered = proxy.get(&format!("/port/{port}/")).send().await.unwrap();
+        assert_eq!(answered.text().await.unwrap(), "<title>private</title>");
+
+        let mut ports = command(proxy.home.path());
+        ports
+            .args(["ports", "--json"])
+            .env("HPC_PROXY_TITLES", "true");
+        let listed = run(&mut ports).await;
+        let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+        let servers = listed["ports"].as_array().unwrap();
+        let of_port = |server: &&serde_json::Value| server["port"] == number;
+        let server_of_port: Vec<_> = servers.iter().filter(of_port).collect();
+        let [listed] = server_of_port[..] else {
+            panic!("{servers:?}");
+        };
+        assert_eq!(listed["private"], true, "{listed}");
+        assert_eq!(listed["title"], "private", "{listed}");
+        if lock == "off" || private_localhost::try_lock().is_ok() {
+            assert_eq!(listed["locked"], lock == "auto", "{listed}");
+        }
+        server.kill().await.unwrap();
+    }
 }

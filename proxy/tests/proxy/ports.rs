@@ -152,6 +152,8 @@ async fn ones_servers_are_listed_without_a_proxy() {
         "title",
         "link",
         "in_session",
+        "private",
+        "locked",
     ];
     let mut places = keys.map(|key| object.find(&format!("\"{key}\":")).unwrap());
     assert!(places.is_sorted(), "{object}");
@@ -163,7 +165,7 @@ async fn ones_servers_are_listed_without_a_proxy() {
     assert_eq!(
         head,
         [
-            "PORT", "PROGRAM", "PID", "ADDRESS", "LINK", "SESSION", "TITLE"
+            "PORT", "PROGRAM", "PID", "ADDRESS", "PRIVATE", "LINK", "SESSION", "TITLE"
         ]
     );
     let line = lines
