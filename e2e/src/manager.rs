@@ -25,6 +25,8 @@ pub struct Settings<'a> {
     pub tools: &'a Tools,
     /// Starts an IDE whose jobs get no proxy, in place of VS Code.
     pub another_ide: Option<&'a str>,
+    /// Whether IDEs share localhost with everybody on their node.
+    pub shared_localhost: bool,
     /// Where it listens; 0 takes any free port.
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
@@ -153,6 +155,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         "--hpc-proxy-command".to_owned(),
         settings.tools.hpc_proxy.clone(),
     ]);
+    if settings.shared_localhost {
+        args.push("--private-localhost=false".to_owned());
+    }
     args.push("--cancel-on-exit".to_owned());
 
     let local_port = settings.local_port.map(|port| port.to_string());

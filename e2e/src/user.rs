@@ -235,6 +235,16 @@ impl<'w> User<'w> {
         self.world.ssh().runs(&self.name, host, command).await
     }
 
+    /// Whether anybody listens on this port of a host, on whatever IPv4 address (proc_net_tcp(5)).
+    ///
+    /// # Errors
+    /// The host cannot be reached.
+    pub async fn finds_a_listener(&self, host: &str, port: u16) -> Result<bool> {
+        let listeners = format!("grep -c ':{port:04X} 00000000:0000 0A' /proc/net/tcp; :");
+        let count = self.on(host, &listeners).await?;
+        Ok(count.trim() != "0")
+    }
+
     /// What proxies have published and not taken back; the jobs' logs lie beside it and stay.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ impl World {
             local_port: None,
             hpc_proxy: None,
             another_ide: None,
+            shared_localhost: false,
             familiar_ports: false,
             quiet: false,
         }
@@ -166,6 +167,7 @@ pub struct Plan<'a, C> {
     local_port: Option<u16>,
     hpc_proxy: Option<String>,
     another_ide: Option<String>,
+    shared_localhost: bool,
     familiar_ports: bool,
     quiet: bool,
 }
@@ -199,6 +201,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// With sessions of an IDE that brings a port proxy of its own.
     pub fn with_another_ide(mut self, command: &str) -> Self {
         self.another_ide = Some(command.to_owned());
+        self
+    }
+
+    /// With IDEs that share localhost with everybody on their node, as on one that offers no other.
+    pub fn sharing_localhost(mut self) -> Self {
+        self.shared_localhost = true;
         self
     }
 
@@ -249,6 +257,7 @@ impl<C: Cluster> Plan<'_, C> {
             ssh_config: world.site().ssh_config(),
             tools: &tools,
             another_ide: self.another_ide.as_deref(),
+            shared_localhost: self.shared_localhost,
             port: self.port,
             local_port: self.local_port,
         };

@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -131,6 +131,11 @@ struct Settings {
     /// The hpc-proxy program on the nodes [default: hpc-proxy].
     #[arg(long, env = "HPC_MANAGER_HPC_PROXY_COMMAND", value_name = "PROGRAM")]
     hpc_proxy_command: Option<String>,
+    /// Whether VS Code and what runs in its terminals get a localhost of the user's own, where the
+    /// node offers one: `hpc-proxy exec` [default: true].
+    #[arg(long, env = "HPC_MANAGER_PRIVATE_LOCALHOST", value_name = "BOOL",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    private_localhost: Option<bool>,
     /// How long a job may run [default: 4:00:00].
     #[arg(long, env = "HPC_MANAGER_TIME", value_name = "TIME")]
     time: Option<String>,
@@ -298,6 +303,7 @@ impl Settings {
             ide_kind: self.ide_kind.or(other.ide_kind),
             ide_command: self.ide_command.or(other.ide_command),
             hpc_proxy_command: self.hpc_proxy_command.or(other.hpc_proxy_command),
+            private_localhost: self.private_localhost.or(other.private_localhost),
             time: self.time.or(other.time),
             cpus: self.cpus.or(other.cpus),
             mem: self.mem.or(other.mem),
@@ -336,6 +342,7 @@ impl Settings {
                 ide_command: self
                     .ide_command
                     .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
+                private_localhost: self.private_localhost.unwrap_or(true),
             },
             resources: Resources {
                 time: parse("time", self.time.as_deref().unwrap_or(DEFAULT_TIME))?,
@@ -402,6 +409,7 @@ mod tests {
         assert_eq!(serve.listen, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(serve.local_port, 9000);
         assert_eq!(serve.script.kind, IdeKind::Vscode);
+        assert!(serve.script.private_localhost);
         assert!(
             serve
                 .script
@@ -436,6 +444,7 @@ mod tests {
             "ide-kind",
             "ide-command",
             "hpc-proxy-command",
+            "private-localhost",
             "time",
             "cpus",
             "mem",
@@ -450,6 +459,7 @@ mod tests {
             "vscode",
             "a",
             "a",
+            "no",
             "1",
             "1",
             "1M",
@@ -464,6 +474,7 @@ mod tests {
             "\"other\"",
             "\"b\"",
             "\"b\"",
+            "true",
             "\"2\"",
             "2",
             "\"2M\"",

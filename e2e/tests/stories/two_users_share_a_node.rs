@@ -8,7 +8,10 @@ use e2e::world::World;
 
 /// Both work, each under an address of their own, and each is refused the other's.
 pub(crate) async fn two_users_share_a_node(cluster: &impl Cluster) -> Story {
-    let world = World::on(cluster).needing([Need::SeveralUids]).await?;
+    let world = World::on(cluster)
+        .needing([Need::SeveralUids])
+        .sharing_localhost()
+        .await?;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     let (hers, his) = tokio::try_join!(async { alice.opens_vscode().on("node01").await }, async {
         bob.opens_vscode().on("node01").await

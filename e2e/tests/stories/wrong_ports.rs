@@ -35,7 +35,10 @@ pub(crate) async fn nothing_listens(cluster: &impl Cluster) -> Story {
 
 /// Somebody else's server on the same node: a refusal, and not one byte between the two.
 pub(crate) async fn it_is_not_my_server(cluster: &impl Cluster) -> Story {
-    let world = World::on(cluster).needing([Need::SeveralUids]).await?;
+    let world = World::on(cluster)
+        .needing([Need::SeveralUids])
+        .sharing_localhost()
+        .await?;
     let (alice, bob) = (world.user("alice"), world.user("bob"));
     tokio::try_join!(async { alice.opens_vscode().on("node01").await }, async {
         bob.opens_vscode().on("node01").await

@@ -1,5 +1,5 @@
 set -m # a process group of its own
-bash -c "$ide_command" </dev/null &
+"${inside[@]}" bash -c "$ide_command" </dev/null &
 ide=$!
 set +m
 while [ -z "$stopping" ] && runs "$ide" && { [ -z "$proxy" ] || runs "$proxy"; }; do

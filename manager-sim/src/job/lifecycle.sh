@@ -1,5 +1,5 @@
 umask 077
-proxy='' ide='' own_files=() stopping=''
+proxy='' ide='' inside=() own_files=() stopping=''
 
 say() { printf 'job %s: %s\n' "$SLURM_JOB_ID" "$1"; }
 

@@ -13,6 +13,8 @@ use crate::shell::{HoldsNul, quote};
 const LIFECYCLE: &str = include_str!("lifecycle.sh");
 /// Starts hpc-proxy, waits for its record and makes the IDE's port and token.
 const PROXY: &str = include_str!("proxy.sh");
+/// Has the IDE started in a localhost of the user's own.
+const LOCALHOST: &str = include_str!("localhost.sh");
 /// Starts the IDE and waits until it or the proxy ends.
 const IDE: &str = include_str!("ide.sh");
 
@@ -53,6 +55,9 @@ pub struct JobScript {
     /// A shell command that starts the IDE and stays with it. It finds `IDE_PORT` and
     /// `IDE_TOKEN_FILE` in its environment.
     pub ide_command: String,
+    /// Whether VS Code, and what runs in its terminals, gets a localhost of the user's own where the
+    /// node offers one: `hpc-proxy exec`.
+    pub private_localhost: bool,
 }
 
 impl JobScript {
@@ -66,7 +71,12 @@ impl JobScript {
         Ok(match self.kind {
             IdeKind::Vscode => {
                 let hpc_proxy = quote(&self.hpc_proxy)?;
-                format!("{head}hpc_proxy={hpc_proxy}\n{LIFECYCLE}{PROXY}{IDE}")
+                let localhost = if self.private_localhost {
+                    LOCALHOST
+                } else {
+                    ""
+                };
+                format!("{head}hpc_proxy={hpc_proxy}\n{LIFECYCLE}{PROXY}{localhost}{IDE}")
             }
             IdeKind::Other => format!("{head}{LIFECYCLE}{IDE}"),
         })
@@ -92,6 +102,11 @@ mod tests {
     /// Stands in for hpc-proxy: publishes a record and waits for the end, which it notes.
     const PROXY_STAND_IN: &str = r#"#!/bin/bash
 if [ "$1" = free-port ]; then echo 34567; exit; fi
+if [ "$1" = exec ]; then
+  echo "$2 $3 $4 ${HPC_PROXY_STATE_DIR-as the proxy}" >"$HOME/exec"
+  shift 4
+  exec "$@"
+fi
 lease=$HOME/.hpc-proxy/job-$SLURM_JOB_ID
 [ ! -e "$lease.json" ] || echo stale >"$HOME/complaint"
 [ -z "${HPC_PROXY_AUTH-}" ] || echo settings >"$HOME/complaint"
@@ -103,6 +118,16 @@ if [ -e "$HOME/proxy-dies" ]; then
 fi
 for _ in {1..600}; do sleep 0.1; done
 "#;
+
+    /// A job that is as usual but for how the IDE is started.
+    fn script(kind: IdeKind, ide_command: &str) -> JobScript {
+        JobScript {
+            kind,
+            hpc_proxy: "hpc-proxy".into(),
+            ide_command: ide_command.into(),
+            private_localhost: true,
+        }
+    }
 
     struct Job {
         home: tempfile::TempDir,
@@ -119,15 +144,19 @@ for _ in {1..600}; do sleep 0.1; done
     impl Job {
         /// Runs the script as Slurm would, with `prepare` done to the home before.
         fn start(kind: IdeKind, ide_command: &str, prepare: impl FnOnce(&Path)) -> Self {
+            Self::of(script(kind, ide_command), &[], prepare)
+        }
+
+        /// The same with more in its environment.
+        fn of(script: JobScript, profile: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
             let home = tempfile::tempdir().unwrap();
             let hpc_proxy = home.path().join("the proxy");
             fs::write(&hpc_proxy, PROXY_STAND_IN).unwrap();
             fs::set_permissions(&hpc_proxy, fs::Permissions::from_mode(0o700)).unwrap();
             prepare(home.path());
             let script = JobScript {
-                kind,
                 hpc_proxy: hpc_proxy.to_str().unwrap().into(),
-                ide_command: ide_command.into(),
+                ..script
             };
             fs::write(home.path().join("script"), script.build().unwrap()).unwrap();
             let log = fs::File::create(home.path().join("log")).unwrap();
@@ -138,6 +167,7 @@ for _ in {1..600}; do sleep 0.1; done
                 .env("SLURM_JOB_ID", "7")
                 // As a login profile may have it; it is not for the session's own proxy.
                 .env("HPC_PROXY_AUTH", "none")
+                .envs(profile.iter().copied())
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().unwrap())
                 .stderr(log)
@@ -195,6 +225,44 @@ for _ in {1..600}; do sleep 0.1; done"#;
         assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
         assert_eq!(job.file(".hpc-proxy/job-7.ide").unwrap(), "34567\n");
         assert_eq!(job.file("complaint"), None);
+        job.term();
+        job.awaits_end();
+    }
+
+    #[test]
+    fn the_ide_runs_in_a_localhost_of_its_own_with_its_port_public() {
+        let mut job = Job::start(IdeKind::Vscode, IDE, |_| ());
+        job.awaits_file("ide");
+        assert_eq!(job.awaits_file("exec"), "--public 34567 -- as the proxy\n");
+        job.term();
+        job.awaits_end();
+    }
+
+    #[test]
+    fn a_profile_has_its_say_on_localhost_but_not_on_where_the_proxy_looks() {
+        let profile = [
+            ("HPC_PROXY_PUBLIC_PORTS", "4040,7000-7010"),
+            ("HPC_PROXY_STATE_DIR", "/elsewhere"),
+        ];
+        let ide = r#"echo "${HPC_PROXY_PUBLIC_PORTS-} ${HPC_PROXY_STATE_DIR-}" >"$HOME/ide""#;
+        let mut job = Job::of(script(IdeKind::Vscode, ide), &profile, |_| ());
+        assert_eq!(
+            job.awaits_file("exec"),
+            "--public 34567,4040,7000-7010 -- as the proxy\n"
+        );
+        assert_eq!(job.awaits_file("ide"), "4040,7000-7010 \n");
+        job.awaits_end();
+    }
+
+    #[test]
+    fn without_a_private_localhost_the_ide_runs_plainly() {
+        let plain = JobScript {
+            private_localhost: false,
+            ..script(IdeKind::Vscode, IDE)
+        };
+        let mut job = Job::of(plain, &[], |_| ());
+        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
+        assert_eq!(job.file("exec"), None);
         job.term();
         job.awaits_end();
     }
@@ -288,13 +356,9 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
         let mut job = Job::start(IdeKind::Other, "echo \"${IDE_PORT-none}\" >ide", |_| ());
         assert_eq!(job.awaits_file("ide"), "none\n");
         assert_eq!(job.awaits_end(), Some(0));
-        let script = JobScript {
-            kind: IdeKind::Other,
-            hpc_proxy: "hpc-proxy".into(),
-            ide_command: String::new(),
-        };
-        assert!(!script.build().unwrap().contains("hpc_proxy="));
-        assert!(!script.build().unwrap().contains("--port"));
+        assert_eq!(job.file("exec"), None);
+        let script = script(IdeKind::Other, "").build().unwrap();
+        assert!(!script.contains("hpc_proxy=") && !script.contains("--port"));
     }
 
     proptest! {
@@ -305,9 +369,8 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
             ide_command in "[^\0]{0,40}|['\\\\\r\n$`\"! #]{0,20}|#SBATCH --bogus\r\n",
         ) {
             let script = JobScript {
-                kind: IdeKind::Vscode,
                 hpc_proxy: hpc_proxy.clone(),
-                ide_command: ide_command.clone(),
+                ..script(IdeKind::Vscode, &ide_command)
             };
             let text = script.build().unwrap();
             prop_assert!(!text.contains('\r'));
