@@ -43,7 +43,7 @@ story *NAMES: fixtures build
 
 # The stories on containers; takes names of tests
 e2e *NAMES: fixtures images build
-    cargo nextest run --workspace -E 'binary(stories) & test(/^docker::/)' "$@"
+    cargo nextest run --workspace -E 'binary(stories) & test(/^docker/)' "$@"
 
 # What a first-class proxy must do, as a table, against ours or PROXY=path; takes rows, such as A19 or C
 conformance *ARGS: build

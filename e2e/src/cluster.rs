@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 pub mod docker;
 pub mod embedded;
 
-pub use docker::Docker;
+pub use docker::{Docker, DockerConfined};
 pub use embedded::Embedded;
 
 /// The accounts of every cluster.
@@ -43,6 +43,10 @@ pub trait Cluster {
 
     /// Whether a story that needs this can be told here.
     fn meets(&self, need: Need) -> bool;
+
+    /// Whether one program of a user's may take another's sockets on its nodes, where that is known:
+    /// a private localhost is made in one way or another.
+    fn takes_sockets(&self) -> Option<bool>;
 
     /// What runs that are over have left outside this machine's processes and directories.
     ///

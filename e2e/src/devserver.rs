@@ -33,6 +33,7 @@ pub trait DevServer: Sync {
 #[derive(Clone, Debug)]
 pub struct LiveServer {
     site: Site,
+    everywhere: bool,
     logs: bool,
 }
 
@@ -40,6 +41,8 @@ pub struct LiveServer {
 #[derive(Clone, Debug)]
 pub struct BrowserSync {
     site: Site,
+    /// It then listens on all addresses as well, as it does when it is told nothing.
+    ui: Option<u16>,
 }
 
 /// The fixture site with a text of the story's, for one port.
@@ -54,6 +57,7 @@ impl LiveServer {
     pub fn on(port: u16) -> LiveServer {
         LiveServer {
             site: Site::new(port),
+            everywhere: false,
             logs: false,
         }
     }
@@ -62,6 +66,13 @@ impl LiveServer {
     #[must_use]
     pub fn showing(mut self, text: &str) -> LiveServer {
         self.site.text = text.to_owned();
+        self
+    }
+
+    /// On all addresses of its node, as it is when it is told nothing.
+    #[must_use]
+    pub fn everywhere(mut self) -> LiveServer {
+        self.everywhere = true;
         self
     }
 
@@ -78,7 +89,15 @@ impl BrowserSync {
     pub fn on(port: u16) -> BrowserSync {
         BrowserSync {
             site: Site::new(port),
+            ui: None,
         }
+    }
+
+    /// With its own pages about itself on `port`, all as it is when it is told nothing.
+    #[must_use]
+    pub fn with_ui(mut self, port: u16) -> BrowserSync {
+        self.ui = Some(port);
+        self
     }
 
     /// With a page that says `text`.
@@ -96,8 +115,13 @@ impl DevServer for LiveServer {
 
     fn command(&self, tools: &Tools, port: u16) -> String {
         let (live_server, dir) = (&tools.live_server, self.site.dir());
+        let host = if self.everywhere {
+            ""
+        } else {
+            " --host=127.0.0.1"
+        };
         let verbose = if self.logs { " --verbose" } else { "" };
-        format!("{live_server} {dir} --port={port} --host=127.0.0.1 --no-browser{verbose}")
+        format!("{live_server} {dir} --port={port} --no-browser{host}{verbose}")
     }
 
     async fn awaits_ready(&self, lines: &mut Lines, port: u16) -> Result<()> {
@@ -121,9 +145,13 @@ impl DevServer for BrowserSync {
 
     fn command(&self, tools: &Tools, port: u16) -> String {
         let (browser_sync, dir) = (&tools.browser_sync, self.site.dir());
+        let rest = match self.ui {
+            Some(ui) => format!("--ui-port {ui}"),
+            None => "--listen 127.0.0.1 --no-ui".to_owned(),
+        };
         format!(
-            "{browser_sync} start --server {dir} --files '{dir}/**' --port {port} \
-             --listen 127.0.0.1 --no-open --no-ui --no-notify"
+            "{browser_sync} start --server {dir} --files '{dir}/**' --port {port} {rest} \
+             --no-open --no-notify"
         )
     }
 
@@ -135,6 +163,15 @@ impl DevServer for BrowserSync {
             local.contains(&format!(":{port}")),
             "not on port {port}: {local}"
         );
+        if let Some(port) = self.ui {
+            let ui = lines
+                .awaits(START, "its own pages' address", |line| line.contains("UI:"))
+                .await?;
+            ensure!(
+                ui.contains(&format!(":{port}")),
+                "no UI on port {port}: {ui}"
+            );
+        }
         let serving = |line: &str| line.contains("Serving files from");
         lines
             .awaits(START, "what it serves", serving)

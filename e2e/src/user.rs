@@ -180,13 +180,21 @@ impl<'w> User<'w> {
     /// # Errors
     /// It did not come up on its port.
     pub async fn runs<S: DevServer>(&self, server: S) -> Result<Running> {
+        let port = self.world.port(server.site().wanted_port())?;
+        self.runs_on(server, port).await
+    }
+
+    /// The same on this very port.
+    ///
+    /// # Errors
+    /// It did not come up on its port.
+    pub async fn runs_on<S: DevServer>(&self, server: S, port: u16) -> Result<Running> {
         let site = server.site();
         let made = site.made()?;
         self.world
             .ssh()
             .copies(&self.name, made.path(), &site.dir())
             .await?;
-        let port = self.world.port(site.wanted_port())?;
         self.starts(&server, port).await
     }
 
@@ -233,6 +241,15 @@ impl<'w> User<'w> {
     /// It failed.
     pub async fn on(&self, host: &str, command: &str) -> Result<String> {
         self.world.ssh().runs(&self.name, host, command).await
+    }
+
+    /// What the session's job has said so far.
+    ///
+    /// # Errors
+    /// There is no job, or the login node cannot be reached.
+    pub async fn job_log(&self, session: &Session) -> Result<String> {
+        let log = format!("cat .hpc-proxy/job-{}.log", session.job()?);
+        self.on("login", &log).await
     }
 
     /// Whether anybody listens on this port of a host, on whatever IPv4 address (proc_net_tcp(5)).

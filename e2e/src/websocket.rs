@@ -70,6 +70,19 @@ impl WebSocket {
         deadline: Duration,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<String> {
+        let (_, text) = self.hears(deadline, wanted).await?;
+        Ok(text)
+    }
+
+    /// The same, with all that came before it.
+    ///
+    /// # Errors
+    /// It did not come within `deadline`.
+    pub async fn hears(
+        &mut self,
+        deadline: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(Vec<String>, String)> {
         let mut others = Vec::new();
         let read = async {
             loop {
@@ -81,7 +94,7 @@ impl WebSocket {
             }
         };
         match tokio::time::timeout(deadline, read).await {
-            Ok(read) => read,
+            Ok(read) => Ok((others, read?)),
             Err(_) => bail!("no such message within {deadline:?}, only {others:?}"),
         }
     }

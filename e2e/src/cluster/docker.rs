@@ -34,9 +34,35 @@ const OWNER_LABEL: &str = "hpc-proxy-e2e.owner";
 /// Four seconds are usual for all three.
 const START: Duration = Duration::from_secs(60);
 
-/// The kind.
+/// The kind. Users may look into their own processes, as they may on a node that is no container.
 #[derive(Clone, Copy, Debug)]
 pub struct Docker;
+
+/// The same confined to what containers usually may, which is less.
+#[derive(Clone, Copy, Debug)]
+pub struct DockerConfined;
+
+impl Cluster for DockerConfined {
+    fn name(&self) -> &'static str {
+        "docker_confined"
+    }
+
+    fn leftovers(&self) -> Result<Vec<String>> {
+        Docker.leftovers()
+    }
+
+    fn meets(&self, need: Need) -> bool {
+        Docker.meets(need)
+    }
+
+    fn takes_sockets(&self) -> Option<bool> {
+        Some(false)
+    }
+
+    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
+        start(dir, &[]).await
+    }
+}
 
 impl Cluster for Docker {
     fn name(&self) -> &'static str {
@@ -56,31 +82,40 @@ impl Cluster for Docker {
         }
     }
 
-    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
-        sweep::sweep()?;
-        let keys = Keys::make(dir).await?;
-        let recipe = Recipe::new(dir, &keys)?;
-        let login = run(recipe.login()).await?;
-        let port = login
-            .get_host_port_ipv4(22)
-            .await
-            .context("the port of the login node")?;
-        let ssh_config = keys.ssh_config(port)?;
-        let nodes = NODES.map(|node| run(recipe.node(node, login.id())));
-        let nodes = try_join_all(nodes).await?;
-        Ok(Box::new(Running {
-            run: recipe.run,
-            login,
-            nodes,
-            ssh_config,
-            tools: Tools {
-                hpc_proxy: "hpc-proxy".to_owned(),
-                ide: "ide-stand-in".to_owned(),
-                live_server: "live-server".to_owned(),
-                browser_sync: "browser-sync".to_owned(),
-            },
-        }))
+    fn takes_sockets(&self) -> Option<bool> {
+        Some(true)
     }
+
+    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
+        // What Docker's seccomp profile goes by; no user gets the capability itself.
+        start(dir, &["SYS_PTRACE"]).await
+    }
+}
+
+async fn start(dir: &Path, capabilities: &'static [&str]) -> Result<Box<dyn Site>> {
+    sweep::sweep()?;
+    let keys = Keys::make(dir).await?;
+    let recipe = Recipe::new(dir, &keys, capabilities)?;
+    let login = run(recipe.login()).await?;
+    let port = login
+        .get_host_port_ipv4(22)
+        .await
+        .context("the port of the login node")?;
+    let ssh_config = keys.ssh_config(port)?;
+    let nodes = NODES.map(|node| run(recipe.node(node, login.id())));
+    let nodes = try_join_all(nodes).await?;
+    Ok(Box::new(Running {
+        run: recipe.run,
+        login,
+        nodes,
+        ssh_config,
+        tools: Tools {
+            hpc_proxy: "hpc-proxy".to_owned(),
+            ide: "ide-stand-in".to_owned(),
+            live_server: "live-server".to_owned(),
+            browser_sync: "browser-sync".to_owned(),
+        },
+    }))
 }
 
 async fn run(request: ContainerRequest<GenericImage>) -> Result<ContainerAsync<GenericImage>> {
@@ -97,16 +132,19 @@ struct Recipe {
     /// it is unique and tells the owner.
     run: String,
     mounts: Vec<Mount>,
+    /// What the nodes have beyond Docker's default.
+    capabilities: &'static [&'static str],
 }
 
 impl Recipe {
-    fn new(dir: &Path, keys: &Keys) -> Result<Recipe> {
+    fn new(dir: &Path, keys: &Keys, capabilities: &'static [&str]) -> Result<Recipe> {
         let run = dir.file_name().and_then(|name| name.to_str());
         let read_only = |from: &Path, to: &str| {
             Mount::bind_mount(from.display().to_string(), to).with_access_mode(AccessMode::ReadOnly)
         };
         Ok(Recipe {
             run: run.context("a world's directory has a name")?.to_owned(),
+            capabilities,
             mounts: vec![
                 read_only(keys.for_hosts(), "/etc/hpc-keys"),
                 read_only(&binaries::hpc_proxy()?, "/opt/hpc/hpc-proxy"),
@@ -137,9 +175,11 @@ impl Recipe {
 
     fn node(&self, name: &str, login_id: &str) -> ContainerRequest<GenericImage> {
         let login_id = login_id.to_owned();
+        let capabilities = self.capabilities;
         self.host(name, &["node", name])
             .with_host_config_modifier(move |config| {
                 common(config);
+                config.cap_add = Some(capabilities.iter().map(ToString::to_string).collect());
                 config.volumes_from = Some(vec![login_id.clone()]);
             })
     }

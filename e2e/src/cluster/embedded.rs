@@ -39,6 +39,11 @@ impl Cluster for Embedded {
         }
     }
 
+    /// As this machine has it.
+    fn takes_sockets(&self) -> Option<bool> {
+        None
+    }
+
     async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
         let home = dir.join("cluster");
         std::fs::create_dir(&home).with_context(|| format!("create `{}`", home.display()))?;
@@ -69,13 +74,13 @@ impl Cluster for Embedded {
 }
 
 /// The proxy under test, started so that it serves root too: every account here is whoever runs
-/// the stories. Its own path stays in its command line: a process that may not be dumped shows
+/// the stories. As to the kernel all are one user, a localhost is made for each job. Its own path stays in its command line: a process that may not be dumped shows
 /// nothing else that says which cluster it is of.
 fn for_anybody(dir: &Path, program: &Path) -> Result<String> {
     let path = dir.join("hpc-proxy");
     let program = shell_word(program);
     let start = format!("exec -a \"$0\" {program} \"$@\"");
-    let script = format!("#!/bin/bash\nHPC_PROXY_ALLOW_ROOT=true {start}\n");
+    let script = format!("#!/bin/bash\nHPC_PROXY_ALLOW_ROOT=true HPC_PROXY_SESSION=true {start}\n");
     std::fs::write(&path, script)
         .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)))
         .with_context(|| format!("write `{}`", path.display()))?;

@@ -1,4 +1,5 @@
-//! Every story on every kind of cluster: `embedded::NAME` and `docker::NAME`.
+//! Every story on every kind of cluster: `embedded::NAME` and `docker::NAME`; where it matters what
+//! containers may, `docker_confined::NAME` too.
 //!
 //! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
 //! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
@@ -20,10 +21,13 @@ mod wrong_ports;
 
 macro_rules! on_every_cluster {
     ($($chapter:ident: $($story:ident)+;)+) => {
-        on_every_cluster!(@embedded Embedded $($($chapter $story)+)+);
-        on_every_cluster!(@docker Docker $($($chapter $story)+)+);
+        on_one_cluster!(embedded Embedded $($($chapter $story)+)+; endings a_run_to_be_killed);
+        on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
-    (@$name:ident $kind:ident $($chapter:ident $story:ident)+) => {
+}
+
+macro_rules! on_one_cluster {
+    ($name:ident $kind:ident $($chapter:ident $story:ident)+; $($ending:ident $endless:ident)?) => {
         mod $name {
             use e2e::cluster::$kind;
             use e2e::story::{Story, tell};
@@ -35,11 +39,13 @@ macro_rules! on_every_cluster {
                 }
             )+
 
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "never ends; `a_killed_run_disturbs_no_other` starts it and kills it"]
-            async fn a_run_to_be_killed() -> Story {
-                tell(super::endings::a_run_to_be_killed(&$kind)).await
-            }
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "never ends; another story starts it and kills it"]
+                async fn $endless() -> Story {
+                    tell(super::$ending::$endless(&$kind)).await
+                }
+            )?
         }
     };
 }
@@ -62,6 +68,7 @@ on_every_cluster! {
         a_page_in_chromium_changes_by_itself
         browser_sync_reloads_under_the_prefix;
     two_users_share_a_node:
+        two_users_have_the_same_ports
         two_users_share_a_node;
     wrong_ports:
         nothing_listens
@@ -82,4 +89,9 @@ on_every_cluster! {
     endings:
         the_end_leaves_nothing_behind
         a_killed_run_disturbs_no_other;
+}
+
+on_one_cluster! {
+    docker_confined DockerConfined
+    two_users_share_a_node two_users_have_the_same_ports;
 }

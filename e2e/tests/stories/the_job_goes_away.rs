@@ -41,8 +41,7 @@ pub(crate) async fn the_job_is_cancelled(cluster: &impl Cluster) -> Story {
         Ok(())
     })?;
     // Slurm tells the batch shell alone; the IDE hears of it too, with time to save what it has open.
-    let log = format!("cat .hpc-proxy/job-{}.log", session.job()?);
-    let log = alice.on("login", &log).await?;
+    let log = alice.job_log(&session).await?;
     ensure!(log.contains("asked to stop"), "the IDE was not told: {log}");
     let tunnels = processes::below(world.manager().pid());
     ensure!(
