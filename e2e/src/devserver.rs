@@ -34,6 +34,7 @@ pub trait DevServer: Sync {
 pub struct LiveServer {
     site: Site,
     everywhere: bool,
+    wherever: bool,
     logs: bool,
 }
 
@@ -58,6 +59,7 @@ impl LiveServer {
         LiveServer {
             site: Site::new(port),
             everywhere: false,
+            wherever: false,
             logs: false,
         }
     }
@@ -73,6 +75,13 @@ impl LiveServer {
     #[must_use]
     pub fn everywhere(mut self) -> LiveServer {
         self.everywhere = true;
+        self
+    }
+
+    /// Content with whatever port it finds itself on, though it asks for its own.
+    #[must_use]
+    pub fn wherever(mut self) -> LiveServer {
+        self.wherever = true;
         self
     }
 
@@ -130,7 +139,7 @@ impl DevServer for LiveServer {
             .await?;
         // It takes another port, and says so, when the wanted one is not free.
         ensure!(
-            serving.contains(&format!(":{port}")),
+            self.wherever || serving.contains(&format!(":{port}")),
             "not on port {port}: {serving}"
         );
         let watching = |line: &str| line.contains("Ready for changes");
@@ -274,4 +283,20 @@ impl Running {
     pub fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.dir)
     }
+}
+
+/// A server of one page that somebody wrote by hand: a line when it listens, with its port, and one
+/// for each request. It ends with its standard input, unless that was empty from the start.
+pub(crate) fn by_hand(ip: &str, port: u16, text: &str, watches_stdin: bool) -> String {
+    let end = if watches_stdin {
+        "process.stdin.on(\"end\", () => process.exit()).resume();"
+    } else {
+        ""
+    };
+    format!(
+        "node -e '{end} const server = require(\"http\").createServer((_, answer) => {{ \
+         console.log(\"asked\"); answer.end(\"{text}\") }}); \
+         server.listen({port}, \"{ip}\", () => \
+         console.log(\"listens\" + ({port} ? \"\" : \" on \" + server.address().port)))'"
+    )
 }

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::browser::{Browser, Page};
-use crate::devserver::{DevServer, Running};
+use crate::devserver::{DevServer, Running, by_hand};
 use crate::eventually;
+use crate::ssh::Remote;
 use crate::terminal::Terminal;
 use crate::world::World;
 
@@ -212,6 +213,41 @@ impl<'w> User<'w> {
         Ok(Running::new(port, server.site().dir(), terminal))
     }
 
+    /// Serves one page in VS Code's terminal with a program of their own, on a free port if `port`
+    /// is 0, with `env` (`NAME=VALUE` or nothing) before it.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn serves_in_vscode(
+        &self,
+        env: &str,
+        ip: &str,
+        port: u16,
+        text: &str,
+    ) -> Result<ByHand> {
+        let command = format!("{env} {}", by_hand(ip, port, text, false));
+        let mut terminal = Terminal::open(&self.browser, command.trim()).await?;
+        let listens = |line: &str| line.starts_with("listens");
+        let line = terminal.lines.awaits(COMMAND, "its port", listens).await?;
+        let port = match line.rsplit_once(' ') {
+            Some((_, chosen)) => chosen.parse().context("a port")?,
+            None => port,
+        };
+        Ok(ByHand { port, terminal })
+    }
+
+    /// Serves one page on a host, outside of any job, while what it gives lives.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn serves(&self, host: &str, ip: &str, port: u16, text: &str) -> Result<Remote> {
+        let command = by_hand(ip, port, text, true);
+        let mut remote = self.world.ssh().starts(&self.name, host, &command)?;
+        let listens = |line: &str| line == "listens";
+        remote.lines.awaits(COMMAND, "its port", listens).await?;
+        Ok(remote)
+    }
+
     /// Runs a command in VS Code's terminal to its good end and gives its lines.
     ///
     /// # Errors
@@ -279,6 +315,15 @@ impl<'w> User<'w> {
     pub async fn dev_servers(&self) -> Result<Page> {
         self.browser.fetches("/api/v1/ports").await
     }
+}
+
+/// A server that a user wrote by hand and runs in a terminal.
+#[derive(Debug)]
+pub struct ByHand {
+    /// Where it says that it listens.
+    pub port: u16,
+    /// The terminal it runs in; it says `asked` for each request.
+    pub terminal: Terminal,
 }
 
 /// A session about to be launched.

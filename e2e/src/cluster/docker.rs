@@ -179,6 +179,9 @@ impl Recipe {
         self.host(name, &["node", name])
             .with_host_config_modifier(move |config| {
                 common(config);
+                // Every node has a `::1`; a container has none where its network has no IPv6.
+                let loopback = ("net.ipv6.conf.lo.disable_ipv6".to_owned(), "0".to_owned());
+                config.sysctls = Some([loopback].into());
                 config.cap_add = Some(capabilities.iter().map(ToString::to_string).collect());
                 config.volumes_from = Some(vec![login_id.clone()]);
             })

@@ -4,6 +4,7 @@
 //! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
 //! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
 
+mod a_localhost_of_ones_own;
 mod a_session_starts;
 mod endings;
 mod impostors;
@@ -70,6 +71,11 @@ on_every_cluster! {
     two_users_share_a_node:
         two_users_have_the_same_ports
         two_users_share_a_node;
+    a_localhost_of_ones_own:
+        squatters_are_no_obstacle
+        a_private_server_is_locked
+        listeners_of_a_parallel_program_stay_in_reach
+        the_supervisor_is_killed;
     wrong_ports:
         nothing_listens
         it_is_not_my_server;
@@ -93,5 +99,7 @@ on_every_cluster! {
 
 on_one_cluster! {
     docker_confined DockerConfined
-    two_users_share_a_node two_users_have_the_same_ports;
+    two_users_share_a_node two_users_have_the_same_ports
+    a_localhost_of_ones_own squatters_are_no_obstacle
+    a_localhost_of_ones_own a_private_server_is_locked;
 }
