@@ -128,9 +128,9 @@ pub fn run(
             drop((ours, signals));
             guardian::guard(command, settings(plan), owners, guardians, &signals_before)
         }
-        Ok(ForkResult::Parent { .. }) => {
+        Ok(ForkResult::Parent { child }) => {
             drop((guardians, plan, command));
-            attend(&ours, &signals)
+            attend(&ours, child, &signals)
         }
         Err(error) => Err(LaunchError::Start(error.into())),
     }
@@ -179,8 +179,12 @@ fn is_for_command(signal: &siginfo) -> bool {
     number != libc::SIGCHLD && (was_sent || ends_session)
 }
 
-/// Stands for the command until it ends.
-fn attend(guardian: &OwnedFd, signals: &SignalFd) -> Result<Ended, LaunchError> {
+/// Stands for the command until it ends. `guardian` is the way to the one with the number `number`.
+fn attend(
+    guardian: &OwnedFd,
+    number: nix::unistd::Pid,
+    signals: &SignalFd,
+) -> Result<Ended, LaunchError> {
     let mut command = None;
     loop {
         let mut wanted = [
@@ -216,7 +220,13 @@ fn attend(guardian: &OwnedFd, signals: &SignalFd) -> Result<Ended, LaunchError> 
             }
             Some(Note::Ended(status)) => return Ok(Ended::of(status)),
             None => match command.and_then(Pid::from_raw) {
-                Some(command) => return attend_alone(command, signals),
+                Some(command) => {
+                    // It closes its files first, and gives its children away before it can be waited
+                    // for: until then the command is not ours.
+                    let guardian = Pid::from_raw(number.as_raw());
+                    while let Err(Errno::INTR) = waitpid(guardian, WaitOptions::empty()) {}
+                    return attend_alone(command, signals);
+                }
                 None => return Err(LaunchError::Guardian),
             },
         }
