@@ -227,8 +227,10 @@ impl<'w> User<'w> {
     ) -> Result<ByHand> {
         let command = format!("{env} {}", by_hand(ip, port, text, false));
         let mut terminal = Terminal::open(&self.browser, command.trim()).await?;
-        let listens = |line: &str| line.starts_with("listens");
-        let line = terminal.lines.awaits(COMMAND, "its port", listens).await?;
+        let begins = |line: &str| line.starts_with("listens") || line.starts_with("exit ");
+        let line = terminal.lines.awaits(COMMAND, "its port", begins).await?;
+        let said = terminal.lines.so_far().join("\n");
+        ensure!(line.starts_with("listens"), "it ended: {said}");
         let port = match line.rsplit_once(' ') {
             Some((_, chosen)) => chosen.parse().context("a port")?,
             None => port,

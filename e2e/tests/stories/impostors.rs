@@ -14,7 +14,7 @@ use serde_json::Value;
 const SLOW_PROXY: &str = r#"
 cat >slow-proxy <<'END'
 #!/bin/sh
-[ "$1" = free-port ] || sleep 1.5
+[ "$1" = free-port ] || [ "$1" = exec ] || sleep 1.5
 exec @hpc-proxy@ "$@"
 END
 chmod +x slow-proxy

@@ -42,7 +42,8 @@ pub(crate) async fn the_job_is_cancelled(cluster: &impl Cluster) -> Story {
     })?;
     // Slurm tells the batch shell alone; the IDE hears of it too, with time to save what it has open.
     let log = alice.job_log(&session).await?;
-    ensure!(log.contains("asked to stop"), "the IDE was not told: {log}");
+    let told = |line: &str| line.contains("ide_stand_in") && line.contains("asked to stop");
+    ensure!(log.lines().any(told), "the IDE was not told: {log}");
     let tunnels = processes::below(world.manager().pid());
     ensure!(
         tunnels.iter().all(|ssh| ssh.values_of("-L").is_empty()),
