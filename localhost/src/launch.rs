@@ -24,13 +24,15 @@ use nix::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    process::{Pid, WaitOptions, getpid, getsid, set_child_subreaper, waitpid},
+    process::{
+        Pid, PidfdFlags, WaitOptions, getpid, getsid, pidfd_open, set_child_subreaper, waitpid,
+    },
 };
 use thiserror::Error;
 
 use crate::{
     decide::Policy,
-    guardian::{self, Note},
+    guardian::{self, Caller, Note},
     handover,
     lock::Key,
     map::PortMap,
@@ -113,6 +115,7 @@ pub fn run(
         return Err(LaunchError::Threads);
     }
     let (ours, guardians) = handover::pair().map_err(start)?;
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(start)?;
     // Whatever becomes of the guardian, the command stays a child of ours.
     set_child_subreaper(Some(getpid())).map_err(start)?;
     let mut signals_before = SigSet::empty();
@@ -126,11 +129,15 @@ pub fn run(
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             drop((ours, signals));
-            guardian::guard(command, settings(plan), owners, guardians, &signals_before)
+            let caller = Caller {
+                words: guardians,
+                process,
+            };
+            guardian::guard(command, settings(plan), owners, &caller, &signals_before)
         }
-        Ok(ForkResult::Parent { .. }) => {
-            drop((guardians, plan, command));
-            attend(&ours, &signals)
+        Ok(ForkResult::Parent { child }) => {
+            drop((guardians, process, plan, command));
+            attend(&ours, &signals, child.as_raw())
         }
         Err(error) => Err(LaunchError::Start(error.into())),
     }
@@ -170,9 +177,10 @@ fn passed_on() -> SigSet {
 }
 
 /// Whether the command is to get a signal that came here.
-fn is_for_command(signal: &siginfo) -> bool {
+fn is_for_command(signal: &siginfo, guardian: i32) -> bool {
     let number = signal.ssi_signo as libc::c_int;
-    let was_sent = signal.ssi_code <= 0;
+    // The guardian lets us go on after the command did.
+    let was_sent = signal.ssi_code <= 0 && signal.ssi_pid.cast_signed() != guardian;
     // What a terminal sends goes to the whole group, in which the command is; but the end of the
     // terminal is told to the leader of its session alone, which the command would be instead of us.
     let ends_session = number == libc::SIGHUP && getsid(None).is_ok_and(|id| id == getpid());
@@ -180,7 +188,11 @@ fn is_for_command(signal: &siginfo) -> bool {
 }
 
 /// Stands for the command until it ends.
-fn attend(guardian: &OwnedFd, signals: &SignalFd) -> Result<Ended, LaunchError> {
+fn attend(
+    guardian: &OwnedFd,
+    signals: &SignalFd,
+    guardian_process: i32,
+) -> Result<Ended, LaunchError> {
     let mut command = None;
     loop {
         let mut wanted = [
@@ -194,7 +206,7 @@ fn attend(guardian: &OwnedFd, signals: &SignalFd) -> Result<Ended, LaunchError> 
         let [has_note, has_signal] = wanted.map(|it| !it.revents().is_empty());
         if has_signal {
             while let Ok(Some(signal)) = signals.read_signal() {
-                if is_for_command(&signal) {
+                if is_for_command(&signal, guardian_process) {
                     // One that has ended gets no more.
                     let _ = handover::send(guardian, (0, signal.ssi_signo as i32), None);
                 }
@@ -210,13 +222,14 @@ fn attend(guardian: &OwnedFd, signals: &SignalFd) -> Result<Ended, LaunchError> 
                 let _ = quiet::let_go(&[guardian.as_fd(), signals.as_fd()]);
             }
             Some(Note::NotStarted(error)) => return Err(LaunchError::Command(error)),
-            Some(Note::Stopped) => {
-                // Whoever waits for us sees what it would see of the command.
-                let _ = nix::sys::signal::raise(Signal::SIGSTOP);
-            }
             Some(Note::Ended(status)) => return Ok(Ended::of(status)),
             None => match command.and_then(Pid::from_raw) {
-                Some(command) => return attend_alone(command, signals),
+                Some(command) => {
+                    // Its descriptors are closed before its children are ours. There is nothing to do
+                    // about an error.
+                    let _ = waitpid(Pid::from_raw(guardian_process), WaitOptions::empty());
+                    return attend_alone(command, signals);
+                }
                 None => return Err(LaunchError::Guardian),
             },
         }
@@ -239,7 +252,7 @@ fn attend_alone(command: Pid, signals: &SignalFd) -> Result<Ended, LaunchError> 
             Err(error) => return Err(LaunchError::Start(error.into())),
         }
         while let Ok(Some(signal)) = signals.read_signal() {
-            if is_for_command(&signal) {
+            if is_for_command(&signal, 0) {
                 guardian::kill(command, signal.ssi_signo as i32);
             }
         }
