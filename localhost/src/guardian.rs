@@ -13,7 +13,7 @@ use std::{
 
 use nix::{
     sys::{
-        signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
+        signal::{self, SigHandler, SigSet, SigmaskHow, pthread_sigmask},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::{ForkResult, fork},
@@ -22,8 +22,8 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
     process::{
-        Pid, Resource, Rlimit, WaitOptions, getpid, getrlimit, set_child_subreaper, setpgid,
-        setrlimit, wait,
+        Pid, Resource, Rlimit, Signal, WaitOptions, getpid, getrlimit, pidfd_send_signal,
+        set_child_subreaper, setpgid, setrlimit, wait,
     },
 };
 
@@ -42,16 +42,22 @@ pub(crate) enum Note {
     Started(i32),
     /// It does not.
     NotStarted(io::Error),
-    /// It was stopped.
-    Stopped,
     /// It ended, as wait(2) tells it.
     Ended(i32),
 }
 
 const STARTED: u8 = 1;
 const NOT_STARTED: u8 = 2;
-const STOPPED: u8 = 3;
-const ENDED: u8 = 4;
+const ENDED: u8 = 3;
+
+/// Who waits for the command.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Where it hears of the command, and tells what signals there are for it.
+    pub(crate) words: OwnedFd,
+    /// Its process.
+    pub(crate) process: OwnedFd,
+}
 
 /// Waits for the next note; nothing when the guardian is gone.
 pub(crate) fn hear(guardian: &OwnedFd) -> Option<Note> {
@@ -59,7 +65,6 @@ pub(crate) fn hear(guardian: &OwnedFd) -> Option<Note> {
     match kind {
         STARTED => Some(Note::Started(number)),
         NOT_STARTED => Some(Note::NotStarted(io::Error::from_raw_os_error(number))),
-        STOPPED => Some(Note::Stopped),
         ENDED => Some(Note::Ended(number)),
         _ => None,
     }
@@ -75,13 +80,13 @@ pub(crate) fn guard(
     command: Command,
     settings: Settings,
     owners: impl FnOnce() -> Box<dyn Owners>,
-    caller: OwnedFd,
+    caller: &Caller,
     signals: &SigSet,
 ) -> ! {
-    let status = match try_guard(command, settings, owners, &caller, signals) {
+    let status = match try_guard(command, settings, owners, caller, signals) {
         Ok(()) => 0,
         Err(error) => {
-            tell(&caller, NOT_STARTED, error.raw_os_error());
+            tell(caller, NOT_STARTED, error.raw_os_error());
             1
         }
     };
@@ -94,14 +99,14 @@ fn try_guard(
     command: Command,
     settings: Settings,
     owners: impl FnOnce() -> Box<dyn Owners>,
-    caller: &OwnedFd,
+    caller: &Caller,
     signals: &SigSet,
 ) -> Result<(), Errno> {
     // Orphans stay descendants.
     set_child_subreaper(Some(getpid()))?;
     set_mask(&SigSet::all())?;
     let children = SignalFd::with_flags(
-        &SigSet::from_iter([Signal::SIGCHLD]),
+        &SigSet::from_iter([signal::Signal::SIGCHLD]),
         SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
     )
     .map_err(errno)?;
@@ -121,7 +126,12 @@ fn try_guard(
     let _ = rustix::thread::set_name(c"localhost");
     // Not to hold up who wants to unmount it.
     let _ = env::set_current_dir("/");
-    let _ = quiet::let_go(&[caller.as_fd(), children.as_fd(), ours.as_fd()]);
+    let _ = quiet::let_go(&[
+        caller.words.as_fd(),
+        caller.process.as_fd(),
+        children.as_fd(),
+        ours.as_fd(),
+    ]);
     let files = getrlimit(Resource::Nofile);
     let _ = setrlimit(
         Resource::Nofile,
@@ -179,14 +189,14 @@ fn try_become(
     drop(installed);
     // The Rust runtime ignores it, and what is ignored stays so in the command.
     // SAFETY: the default action is no function of ours.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    unsafe { signal::signal(signal::Signal::SIGPIPE, SigHandler::SigDfl) }?;
     set_mask(signals)?;
     Err(command.exec())
 }
 
 struct Guardian<'a> {
     /// Who waits for the command.
-    caller: Option<&'a OwnedFd>,
+    caller: Option<&'a Caller>,
     command: Pid,
     is_running: bool,
     /// Closed when the child became the command.
@@ -234,7 +244,7 @@ impl Guardian<'_> {
         let places = [
             listener.map(AsFd::as_fd),
             self.begins.as_ref().map(AsFd::as_fd),
-            self.caller.map(AsFd::as_fd),
+            self.caller.map(|caller| caller.words.as_fd()),
             Some(self.children.as_fd()),
         ];
         let mut wanted: Vec<PollFd<'_>> = places
@@ -282,7 +292,7 @@ impl Guardian<'_> {
         let Some(caller) = self.caller else {
             return;
         };
-        let signal = match handover::receive(caller) {
+        let signal = match handover::receive(&caller.words) {
             Ok(Some(((_, signal), _))) => signal,
             Ok(None) | Err(_) => {
                 self.caller = None;
@@ -298,7 +308,8 @@ impl Guardian<'_> {
     fn reap(&mut self) -> Result<bool, Errno> {
         while let Ok(Some(_)) = self.children.read_signal() {}
         loop {
-            let (pid, status) = match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            let all = WaitOptions::UNTRACED | WaitOptions::CONTINUED;
+            let (pid, status) = match wait(WaitOptions::NOHANG | all) {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(true),
                 Err(Errno::CHILD) => return Ok(false),
@@ -308,14 +319,24 @@ impl Guardian<'_> {
             if pid != self.command || !self.is_running {
                 continue;
             }
-            if status.stopped() {
-                self.tell(STOPPED, 0);
+            if status.stopped() || status.continued() {
+                self.stop_or_go_on(status.stopped());
                 continue;
             }
             // First things first.
             self.begin();
             self.is_running = false;
             self.tell(ENDED, status.as_raw());
+        }
+    }
+
+    /// Whoever waits for our caller sees of it what it would see of the command. Both signals come
+    /// from here, so that they arrive in the order of what they tell.
+    fn stop_or_go_on(&self, stops: bool) {
+        if let Some(caller) = self.caller {
+            let signal = if stops { Signal::STOP } else { Signal::CONT };
+            // One that is gone need not know.
+            let _ = pidfd_send_signal(&caller.process, signal);
         }
     }
 
@@ -326,9 +347,9 @@ impl Guardian<'_> {
     }
 }
 
-fn tell(caller: &OwnedFd, kind: u8, number: i32) {
+fn tell(caller: &Caller, kind: u8, number: i32) {
     // One that is gone need not know.
-    let _ = handover::send(caller, (kind, number), None);
+    let _ = handover::send(&caller.words, (kind, number), None);
 }
 
 /// Sends a signal to a child that was not waited for, so that the number is its own.

@@ -24,13 +24,15 @@ use nix::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    process::{Pid, WaitOptions, getpid, getsid, set_child_subreaper, waitpid},
+    process::{
+        Pid, PidfdFlags, WaitOptions, getpid, getsid, pidfd_open, set_child_subreaper, waitpid,
+    },
 };
 use thiserror::Error;
 
 use crate::{
     decide::Policy,
-    guardian::{self, Note},
+    guardian::{self, Caller, Note},
     handover,
     lock::Key,
     map::PortMap,
@@ -113,6 +115,7 @@ pub fn run(
         return Err(LaunchError::Threads);
     }
     let (ours, guardians) = handover::pair().map_err(start)?;
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(start)?;
     // Whatever becomes of the guardian, the command stays a child of ours.
     set_child_subreaper(Some(getpid())).map_err(start)?;
     let mut signals_before = SigSet::empty();
@@ -126,11 +129,15 @@ pub fn run(
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             drop((ours, signals));
-            guardian::guard(command, settings(plan), owners, guardians, &signals_before)
+            let caller = Caller {
+                words: guardians,
+                process,
+            };
+            guardian::guard(command, settings(plan), owners, &caller, &signals_before)
         }
         Ok(ForkResult::Parent { child }) => {
-            drop((guardians, plan, command));
-            attend(&ours, child, &signals)
+            drop((guardians, process, plan, command));
+            attend(&ours, &signals, child.as_raw())
         }
         Err(error) => Err(LaunchError::Start(error.into())),
     }
@@ -170,20 +177,21 @@ fn passed_on() -> SigSet {
 }
 
 /// Whether the command is to get a signal that came here.
-fn is_for_command(signal: &siginfo) -> bool {
+fn is_for_command(signal: &siginfo, guardian: i32) -> bool {
     let number = signal.ssi_signo as libc::c_int;
-    let was_sent = signal.ssi_code <= 0;
+    // The guardian lets us go on after the command did.
+    let was_sent = signal.ssi_code <= 0 && signal.ssi_pid.cast_signed() != guardian;
     // What a terminal sends goes to the whole group, in which the command is; but the end of the
     // terminal is told to the leader of its session alone, which the command would be instead of us.
     let ends_session = number == libc::SIGHUP && getsid(None).is_ok_and(|id| id == getpid());
     number != libc::SIGCHLD && (was_sent || ends_session)
 }
 
-/// Stands for the command until it ends. `guardian` is the way to the one with the number `number`.
+/// Stands for the command until it ends.
 fn attend(
     guardian: &OwnedFd,
-    number: nix::unistd::Pid,
     signals: &SignalFd,
+    guardian_process: i32,
 ) -> Result<Ended, LaunchError> {
     let mut command = None;
     loop {
@@ -198,7 +206,7 @@ fn attend(
         let [has_note, has_signal] = wanted.map(|it| !it.revents().is_empty());
         if has_signal {
             while let Ok(Some(signal)) = signals.read_signal() {
-                if is_for_command(&signal) {
+                if is_for_command(&signal, guardian_process) {
                     // One that has ended gets no more.
                     let _ = handover::send(guardian, (0, signal.ssi_signo as i32), None);
                 }
@@ -214,16 +222,12 @@ fn attend(
                 let _ = quiet::let_go(&[guardian.as_fd(), signals.as_fd()]);
             }
             Some(Note::NotStarted(error)) => return Err(LaunchError::Command(error)),
-            Some(Note::Stopped) => {
-                // Whoever waits for us sees what it would see of the command.
-                let _ = nix::sys::signal::raise(Signal::SIGSTOP);
-            }
             Some(Note::Ended(status)) => return Ok(Ended::of(status)),
             None => match command.and_then(Pid::from_raw) {
                 Some(command) => {
                     // It closes its files first, and gives its children away before it can be waited
                     // for: until then the command is not ours.
-                    let guardian = Pid::from_raw(number.as_raw());
+                    let guardian = Pid::from_raw(guardian_process);
                     while let Err(Errno::INTR) = waitpid(guardian, WaitOptions::empty()) {}
                     return attend_alone(command, signals);
                 }
@@ -249,7 +253,7 @@ fn attend_alone(command: Pid, signals: &SignalFd) -> Result<Ended, LaunchError> 
             Err(error) => return Err(LaunchError::Start(error.into())),
         }
         while let Ok(Some(signal)) = signals.read_signal() {
-            if is_for_command(&signal) {
+            if is_for_command(&signal, 0) {
                 guardian::kill(command, signal.ssi_signo as i32);
             }
         }

@@ -1,11 +1,24 @@
 //! A localhost of one's own: what runs below `exec`, and how the proxy finds it.
 
-use std::{net::TcpListener, process::Stdio};
+use std::{
+    io::Write,
+    net::{Ipv4Addr, Ipv6Addr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
 
-use crate::harness::{Proxy, command, eventually, run};
+use crate::harness::{DEADLINE, Ended, Proxy, command, confine, eventually, run};
+
+mod processes;
+mod sockets;
 
 /// A server of one page in python, which says on which address it finds itself.
 const SERVER: &str = "
@@ -20,9 +33,130 @@ open(sys.argv[2], 'w').write('up')
 server.serve_forever()
 ";
 
+/// What programs are found in, which a test's own environment does not say.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// How sockets are got at, and whether servers are locked: the ways in which all must go.
+const WAYS: [&[&str]; 4] = [
+    &["--lock", "off"],
+    &["--lock", "on"],
+    &["--lock", "off", "--replace-sockets"],
+    &["--lock", "on", "--replace-sockets"],
+];
+
+/// The localhost of one job: no two tests share one.
+struct Localhost {
+    home: TempDir,
+    job: String,
+    program: PathBuf,
+}
+
+impl Localhost {
+    fn new() -> Self {
+        static JOBS: AtomicUsize = AtomicUsize::new(0);
+        let number = JOBS.fetch_add(1, Ordering::Relaxed);
+        Self {
+            home: TempDir::new().unwrap(),
+            job: format!("{}-{number}", std::process::id()),
+            program: env!("CARGO_BIN_EXE_hpc-proxy").into(),
+        }
+    }
+
+    /// `hpc-proxy exec` with these flags; the command is for the caller to add.
+    fn exec(&self, flags: &[&str]) -> Command {
+        let mut exec = Command::new(&self.program);
+        exec.env_clear();
+        confine(&mut exec, self.home.path());
+        exec.args(["exec", "--job", &self.job, "--session"])
+            .args(flags)
+            .arg("--")
+            .env("PATH", PATH)
+            .kill_on_drop(true);
+        exec
+    }
+
+    /// Runs a python program below `exec` to its end.
+    async fn python(&self, flags: &[&str], program: &str, arguments: &[&str]) -> Ended {
+        let mut exec = self.exec(flags);
+        exec.args(["python3", "-c", program]).args(arguments);
+        run(&mut exec).await
+    }
+
+    /// The same, which says `said` and ends well.
+    async fn says(&self, said: &str, flags: &[&str], program: &str, arguments: &[&str]) {
+        let ended = self.python(flags, program, arguments).await;
+        assert_eq!(ended.stdout.trim(), said, "{flags:?} {ended:?}");
+        assert_eq!(ended.code, Some(0), "{flags:?} {ended:?}");
+    }
+
+    /// Starts a command below `exec` that goes on, and says so in a first line.
+    async fn start(&self, flags: &[&str], command: &[&str]) -> Running {
+        let mut exec = self.exec(flags);
+        exec.args(command).stderr(Stdio::inherit());
+        let mut child = exec.spawn().unwrap();
+        let stdout = child.stdout.take().expect("it is a pipe");
+        let mut running = Running {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        };
+        let up = running.line().await;
+        assert_eq!(up.as_deref(), Some("up"), "{command:?}");
+        running
+    }
+}
+
+/// A command that goes on; killed with all that it is when dropped.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next line that it says; nothing at its end.
+    async fn line(&mut self) -> Option<String> {
+        let line = timeout(DEADLINE, self.lines.next_line()).await;
+        line.expect("it says something").unwrap()
+    }
+}
+
+/// A port of 127.0.0.1 and of ::1 that is somebody's: whoever comes there reads `outside`.
+struct Taken {
+    port: u16,
+}
+
+impl Taken {
+    fn new() -> Self {
+        loop {
+            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = first.local_addr().unwrap().port();
+            let Ok(second) = TcpListener::bind((Ipv6Addr::LOCALHOST, port)) else {
+                continue;
+            };
+            for listener in [first, second] {
+                std::thread::spawn(move || {
+                    for stream in listener.incoming() {
+                        // Whoever goes without reading it has learned enough.
+                        let _ = stream.and_then(|mut stream| stream.write_all(b"outside"));
+                    }
+                });
+            }
+            return Self { port };
+        }
+    }
+
+    fn text(&self) -> String {
+        self.port.to_string()
+    }
+}
+
+/// Whether a program is there.
+fn has(program: &str) -> bool {
+    std::env::split_paths(PATH).any(|directory| directory.join(program).is_file())
+}
+
 fn exec(home: &TempDir) -> Command {
     let mut exec = command(home.path());
-    exec.arg("exec").env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    exec.arg("exec").env("PATH", PATH);
     exec
 }
 
