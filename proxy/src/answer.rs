@@ -14,6 +14,7 @@ use http::{
 use thiserror::Error;
 
 use crate::{
+    auth::NoRandom,
     http1::{framing::BadFraming, head::BadHead},
     ports::Listening,
     route::{RouteError, TargetPort},
@@ -30,6 +31,12 @@ pub enum Problem {
     /// A one-time link that is not good any more.
     #[error("a one-time link was refused")]
     BadLink,
+    /// A ticket for a port's own host that is not good there, or not any more.
+    #[error("a ticket was refused")]
+    BadTicket,
+    /// No ticket can be made.
+    #[error("there is no ticket to give")]
+    NoTicket(#[source] NoRandom),
     /// The target makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -87,6 +94,18 @@ impl Problem {
                 "bad-link",
                 "This sign-in link was used already or is too old.",
                 "Run `hpc-proxy url` for a new one.",
+            ),
+            Self::BadTicket => with(
+                StatusCode::FORBIDDEN,
+                "bad-ticket",
+                "This way to the page was used already, is too old, or leads elsewhere.",
+                "Open the page's address once more.",
+            ),
+            Self::NoTicket(_) => with(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-ticket",
+                "The node has no random bytes at the moment.",
+                "Try again.",
             ),
             Self::Route(error) => route_answer(error),
             Self::Method => Answer {

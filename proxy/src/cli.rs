@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
-use hpc_proxy::{lease::Place, route::TargetPort};
+use hpc_proxy::{hostname::Domain, lease::Place, route::TargetPort};
 use thiserror::Error;
 
 use crate::{node, state_dir::StateDir};
@@ -134,6 +134,11 @@ struct ServeArgs {
     #[arg(long, env = "HPC_PROXY_UPGRADE", value_name = "PROTOCOL", value_delimiter = ',',
         value_parser = values::upgrade)]
     upgrade: Vec<String>,
+    /// The domain below which each port has a host of its own: http://5500.localhost:PORT/ is your
+    /// server on port 5500, with its own paths and an origin of its own. Empty: there are none.
+    #[arg(long, env = "HPC_PROXY_HOST_SUFFIX", value_name = "DOMAIN", default_value = "localhost",
+        value_parser = values::domain)]
+    host_suffix: values::Suffix,
     /// Serves as root too, whose servers are the node's own.
     #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
@@ -276,6 +281,8 @@ pub(crate) struct Serve {
     /// Nothing: `sock` in the state directory.
     pub(crate) socket_dir: Option<PathBuf>,
     pub(crate) low_ports: bool,
+    /// Below which each port has a host of its own, if any does.
+    pub(crate) domain: Option<Domain>,
     /// In lowercase.
     pub(crate) upgrades: Vec<String>,
     pub(crate) allow_root: bool,
@@ -399,6 +406,7 @@ impl ServeArgs {
             max_connections: NonZeroUsize::new(self.max_connections),
             socket_dir: self.socket_dir,
             low_ports: self.low_ports,
+            domain: self.host_suffix.0,
             upgrades: self.upgrade,
             allow_root: self.allow_root,
         }

@@ -3,11 +3,13 @@
 
 use crate::{
     headers,
+    hostname::Siblings,
     http1::{
         fields::{Edit, Fields},
         name::Name,
     },
     rewrite::Prefix,
+    route::TargetPort,
     service::Peer,
 };
 
@@ -53,13 +55,20 @@ impl Hop {
         }
     }
 
+    /// Where the browser sees the user's other ports when it sees `port` at a host of its own.
+    pub(crate) fn siblings(&self, port: Option<TargetPort>) -> Option<Siblings> {
+        let on_own_host = self.prefix.as_ref().is_some_and(Prefix::is_root);
+        let host = self.host.as_ref().filter(|_| on_own_host)?;
+        Siblings::of(host, port?)
+    }
+
     /// Replaces what the request says of its way by what is known, and moves it to the origin of
     /// the dev server, which calls itself `host`.
     pub(crate) fn state(&self, fields: &mut Fields, host: &str) {
         headers::strip_claims(fields);
         self.move_origin(fields, host);
         fields.set(Name::Host, host.as_bytes());
-        if let Some(prefix) = &self.prefix {
+        if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_root()) {
             fields.push(Name::XForwardedPrefix, prefix.as_str().as_bytes());
         }
         if let Some(host) = &self.host {

@@ -124,10 +124,7 @@ pub enum RouteError {
 /// # Errors
 /// See [`RouteError`].
 pub fn parse(target: &[u8]) -> Result<Route<'_>, RouteError> {
-    let target = std::str::from_utf8(target).map_err(|_| RouteError::Malformed)?;
-    if !target.starts_with('/') || target.contains("%00") || target.contains('#') {
-        return Err(RouteError::Malformed);
-    }
+    let target = origin_form(target)?;
     if let Some(rest) = target.strip_prefix(OWN_PAGES) {
         return Ok(Route::Own(rest));
     }
@@ -157,6 +154,26 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, RouteError> {
     } else {
         Ok(Route::Bare(to, rest))
     }
+}
+
+/// A target in origin-form, which a server on a host of its own sees as it is.
+///
+/// # Errors
+/// When it is none, or one of the proxy's own pages.
+pub fn on_own_host(target: &[u8]) -> Result<&str, RouteError> {
+    let target = origin_form(target)?;
+    if target.starts_with(OWN_PAGES) {
+        return Err(RouteError::NoSuchPath);
+    }
+    Ok(target)
+}
+
+fn origin_form(target: &[u8]) -> Result<&str, RouteError> {
+    let target = std::str::from_utf8(target).map_err(|_| RouteError::Malformed)?;
+    if !target.starts_with('/') || target.contains("%00") || target.contains('#') {
+        return Err(RouteError::Malformed);
+    }
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -296,6 +313,20 @@ mod tests {
                 Err(RouteError::Malformed),
                 "{target}"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_of_its_own_has_every_path_but_the_proxys() {
+        for target in ["/", "/port/1/", "//a?b", "/_hpc-proxy", "/a/_hpc-proxy/"] {
+            assert_eq!(on_own_host(target.as_bytes()), Ok(target));
+        }
+        for (target, refused) in [
+            ("/_hpc-proxy/ports", RouteError::NoSuchPath),
+            ("*", RouteError::Malformed),
+            ("/%00", RouteError::Malformed),
+        ] {
+            assert_eq!(on_own_host(target.as_bytes()), Err(refused), "{target}");
         }
     }
 

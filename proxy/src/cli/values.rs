@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use hpc_proxy::hostname::{Domain, NotADomain};
+
 /// Bytes that the path of a Unix socket may have: `sun_path` of unix(7), less its NUL.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Upgrades that are never passed on: a second HTTP inside the first runs past every check.
@@ -19,6 +21,16 @@ pub(crate) enum Listen {
     Tcp,
     /// On a Unix socket at this absolute path.
     Unix(PathBuf),
+}
+
+/// A domain, or none.
+#[derive(Clone, Debug)]
+pub(super) struct Suffix(pub(super) Option<Domain>);
+
+/// A domain; nothing where the text is empty.
+pub(super) fn domain(text: &str) -> Result<Suffix, NotADomain> {
+    let domain = (!text.is_empty()).then(|| text.parse());
+    domain.transpose().map(Suffix)
 }
 
 /// `tcp` or `unix:PATH`.
