@@ -78,16 +78,6 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         .iter()
         .map(|ssh| ssh.login.user.clone())
         .collect();
-    let terms = Terms {
-        script: config
-            .script
-            .build()
-            .context("cannot build the job script")?,
-        kind: config.script.kind,
-        resources: config.resources,
-    };
-    let sessions = Sessions::new(config.logins, terms, state.path(), config.local_port)?;
-    let sessions = Arc::new(sessions);
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on `{}`", config.listen))?;
@@ -98,6 +88,16 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         authority = format!("{host}:{}", listener.local_addr()?.port());
     }
     let front = config.front.unwrap_or_else(|| Front::plain(authority));
+    let terms = Terms {
+        script: config
+            .script
+            .build(&front)
+            .context("cannot build the job script")?,
+        kind: config.script.kind,
+        resources: config.resources,
+    };
+    let sessions = Sessions::new(config.logins, terms, state.path(), config.local_port)?;
+    let sessions = Arc::new(sessions);
     let url = front.to_string();
     state.set_url(&url)?;
     if !config.listen.ip().is_loopback() {
