@@ -342,3 +342,50 @@ async fn a_manager_that_knows_more_is_believed() {
     let nameless = asked("hpc.example.org".into()).send().await.unwrap();
     assert_eq!(nameless.headers()["location"], "http://localhost:8000/x");
 }
+
+// Behaviours 29 and 32: for a server that has its path configured, and so writes it itself.
+#[tokio::test]
+async fn a_server_with_a_base_path_of_its_own_is_left_to_it() {
+    let proxy = Proxy::start().await;
+    let port = dev_server(|head, mut stream| async move {
+        let base = head.split(['?', ' ']).nth(1).unwrap().to_owned();
+        let location = format!("Location: {base}x");
+        let deeper = format!("Set-Cookie: b=1; Path={base}x");
+        let referer = format!("X-Referer: {}", field(&head, "referer").unwrap_or_default());
+        let origin = format!("X-Origin: {}", field(&head, "origin").unwrap_or_default());
+        let fields = [
+            &*location,
+            "Link: </x>; rel=preload",
+            "Set-Cookie: a=1; Path=/",
+            &deeper,
+            &referer,
+            &origin,
+        ];
+        answer(&mut stream, "302 Found", &fields, &head).await;
+    })
+    .await;
+    let (base, front) = (format!("/absport/{port}/"), proxy.url(""));
+    let answered = proxy
+        .get(&format!("{base}?a"))
+        .header("Origin", &front)
+        .header("Referer", format!("{front}{base}page"))
+        .header("X-Forwarded-Prefix", format!("/absport/{port}"))
+        .send()
+        .await
+        .unwrap();
+    let fields = answered.headers().clone();
+    let local = format!("http://localhost:{port}");
+    assert_eq!(fields["location"], *format!("{base}x"));
+    assert_eq!(fields["link"], "</x>; rel=preload");
+    assert_eq!(fields["x-origin"], *local);
+    assert_eq!(fields["x-referer"], *format!("{local}{base}page"));
+    let cookies: Vec<_> = fields.get_all("set-cookie").into_iter().cloned().collect();
+    let confined = [format!("a=1; Path={base}"), format!("b=1; Path={base}x")];
+    assert_eq!(cookies, confined);
+    let head = answered.text().await.unwrap();
+    assert!(
+        head.starts_with(&format!("GET {base}?a HTTP/1.1\r\n")),
+        "{head}"
+    );
+    assert_eq!(field(&head, "x-forwarded-prefix"), None, "{head}");
+}
