@@ -25,7 +25,7 @@ pub struct Way<'a> {
     pub peer: Peer,
     /// Where the browser sees what it asks for, unless that is the path that the proxy is asked for;
     /// `/` for a port with a host of its own.
-    pub prefix: Option<&'static str>,
+    pub prefix: Option<&'a str>,
     /// Whether it asks for a WebSocket.
     pub upgrades: bool,
 }

@@ -314,7 +314,7 @@ impl Router {
         &self,
         own: &'a str,
         peer: Peer,
-        prefix: Option<&'static str>,
+        prefix: Option<&'a str>,
         upgrades: bool,
     ) -> Way<'a> {
         Way {

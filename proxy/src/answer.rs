@@ -49,6 +49,9 @@ pub enum Problem {
     /// A page of another site asks for an upgrade.
     #[error("asked by a page of another site")]
     ForeignPage,
+    /// A page at a port's own host wants to read from another port.
+    #[error("a page may not read from port `{0}`")]
+    OtherPort(TargetPort),
     /// The request has come through here before, and again.
     #[error("the request goes in circles")]
     Loop,
@@ -128,6 +131,13 @@ impl Problem {
                 "foreign-page",
                 "This connection was asked for by a page of another site.",
                 "Only pages that came through this proxy may connect to your dev servers.",
+            ),
+            Self::OtherPort(port) => with(
+                StatusCode::FORBIDDEN,
+                "other-port",
+                format!("A page of another port may not read from the server on port {port}."),
+                "Across hosts it may open WebSockets, scripts, styles and pictures, as on localhost. \
+                 Opened below /port/N/ it may read.",
             ),
             Self::Loop => with(
                 StatusCode::LOOP_DETECTED,

@@ -138,6 +138,13 @@ impl Siblings {
         })
     }
 
+    /// The port whose own host `host` looks to be, if it does.
+    pub fn port_of(host: &[u8]) -> Option<TargetPort> {
+        let label = host_name(host).split(|byte| *byte == b'.').next()?;
+        let name: PortName = std::str::from_utf8(label).ok()?.parse().ok()?;
+        Some(name.port)
+    }
+
     /// The host under which a browser sees `port`.
     pub fn host(&self, port: TargetPort) -> String {
         format!("{}{port}{}", self.before, self.after)
@@ -278,6 +285,7 @@ mod tests {
         ] {
             let siblings = Siblings::of(host.as_bytes(), port(5500)).unwrap();
             assert_eq!(siblings.host(port(35729)), other);
+            assert_eq!(Siblings::port_of(other.as_bytes()), Some(port(35729)));
             assert!(siblings.has(other.as_bytes()) && siblings.has(host.as_bytes()));
         }
         let siblings = Siblings::of(b"5500--7.a.org:1", port(5500)).unwrap();
@@ -291,6 +299,9 @@ mod tests {
         ] {
             assert!(!siblings.has(other.as_bytes()), "{other}");
         }
+        for host in ["hpc.example.org", "127-0.a", "[::1]:1", ""] {
+            assert_eq!(Siblings::port_of(host.as_bytes()), None, "{host}");
+        }
         for host in ["hpc.example.org", "55001.a", "5500", "5500-a", "5500.a/b"] {
             assert_eq!(Siblings::of(host.as_bytes(), port(5500)), None, "{host}");
         }
@@ -301,6 +312,7 @@ mod tests {
         fn never_panics(host: Vec<u8>, text: String) {
             let localhost = domain("localhost");
             let _ = (localhost.label(&host), localhost.is(&host), port_of(&host));
+            let _ = Siblings::port_of(&host);
             let _ = (text.parse::<Domain>(), text.parse::<PortName>());
             if let Some(siblings) = Siblings::of(&host, port(1)) {
                 let _ = siblings.has(text.as_bytes());

@@ -11,7 +11,7 @@ use crate::{
         fields::{Edit, Fields},
         name::Name,
     },
-    route::{TargetPort, To},
+    route::{SIBLINGS, TargetPort, To},
 };
 
 /// The path under which the browser sees a dev server: `/port/5500`, or what a manager says.
@@ -35,6 +35,19 @@ impl Prefix {
     /// That of a server which has a host of its own: none.
     pub fn root() -> Self {
         Self(String::new())
+    }
+
+    /// That of another port than the one whose own host the browser sees.
+    pub fn sibling(to: To<'_>) -> Self {
+        match to {
+            To::Port(port) => Self(format!("{SIBLINGS}{port}")),
+            To::Socket(_) => Self::of(to),
+        }
+    }
+
+    /// Whether it is one of those.
+    pub fn is_sibling(&self) -> bool {
+        self.0.starts_with(SIBLINGS)
     }
 
     /// Whether the browser sees the server's own paths.

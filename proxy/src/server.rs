@@ -38,7 +38,7 @@ use crate::{
 };
 
 mod own_host;
-use own_host::Named;
+use own_host::{Named, across};
 
 /// The cookie of a browser that came by a link: not for scripts, and not for requests that
 /// another site makes.
@@ -206,17 +206,13 @@ impl Proxy {
         let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         let upgrade = headers::asked_upgrade(head, framing, &self.upgrades).map(str::to_owned);
         let target = head.target().to_vec();
-        let own_host = named.is_some();
-        let prefix_of = |to| {
-            if own_host {
-                Prefix::root()
-            } else {
-                Prefix::of(to)
-            }
-        };
-        let route = match named {
-            Some(port) => Route::Below(To::Port(port?), route::on_own_host(&target)?),
-            None => route::parse(&target)?,
+        let own_host = named.transpose()?;
+        let (route, prefix_of): (_, fn(To<'_>) -> Prefix) = match own_host {
+            None => (route::parse(&target)?, Prefix::of),
+            Some(own) => match route::on_own_host(&target)? {
+                (None, rest) => (Route::Below(To::Port(own), rest), |_| Prefix::root()),
+                (Some(other), rest) => (Route::Below(To::Port(other), rest), Prefix::sibling),
+            },
         };
         let (to, rest, prefix): (To<'_>, Vec<u8>, _) = match route {
             Route::Bare(to, query) if reads && upgrade.is_none() => {
@@ -248,13 +244,17 @@ impl Proxy {
                 return Err(Problem::SystemPort(port));
             }
         }
-        if upgrade.is_some() && caller != Caller::Manager && is_foreign(&head.fields, to, own_host)
-        {
+        if upgrade.is_some() && caller != Caller::Manager && is_foreign(&head.fields, own_host) {
             return Err(Problem::ForeignPage);
+        }
+        let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
+        if let Some(page) = hop.page
+            && let Some(elsewhere) = across(page, &hop, head, to, &rest, upgrade.is_some())?
+        {
+            return Ok(Decision::Answer(elsewhere));
         }
         let target = self.loopback.choose(to).await?;
 
-        let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
         let fields = &mut head.fields;
         if headers::goes_in_circles(fields) {
             return Err(Problem::Loop);
@@ -528,12 +528,9 @@ impl Service for Proxy {
 
 /// Whether a page of another origin than the one that it asks makes this request, as far as the
 /// browser says (S14). Where ports have hosts of their own, each is home to the others.
-fn is_foreign(fields: &Fields, to: To<'_>, own_host: bool) -> bool {
+fn is_foreign(fields: &Fields, own_host: Option<TargetPort>) -> bool {
     let host = fields.get(Name::Host).unwrap_or_default();
-    let siblings = match to {
-        To::Port(port) if own_host => Siblings::of(host, port),
-        _ => None,
-    };
+    let siblings = own_host.and_then(|port| Siblings::of(host, port));
     fields.all(Name::Origin).any(|origin| {
         let named = origin
             .strip_prefix(b"http://")

@@ -94,7 +94,7 @@ pub(crate) async fn nobody_else_gets_to_that_host(cluster: &impl Cluster) -> Sto
 }
 
 /// In a real browser: it is handed over, the page reloads by itself, and what it tries against the
-/// manager fails.
+/// manager fails. Another port of the same user it can connect to, but not read.
 pub(crate) async fn a_page_on_a_host_of_its_own_is_alone(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).await?;
     let alice = world.user("alice");
@@ -140,6 +140,32 @@ pub(crate) async fn a_page_on_a_host_of_its_own_is_alone(cluster: &impl Cluster)
     let succeeded = chromium.runs(&tries).await?;
     ensure!(succeeded == "", "the page has reached {succeeded}");
     alice.awaits("connected").await?;
+
+    let other = alice
+        .runs(LiveServer::on(5501).showing("the other"))
+        .await?;
+    let across = format!(
+        r#"
+        const across = "/_hpc-proxy/port/{other}/";
+        const socket = new Promise(done => {{
+            const socket = new WebSocket("ws://" + location.host + across + "ws");
+            socket.onmessage = message => done(message.data);
+            socket.onerror = () => done("refused");
+        }});
+        const script = new Promise(done => {{
+            const tag = document.createElement("script");
+            tag.onload = () => done("run");
+            tag.onerror = () => done("refused");
+            tag.src = across + "js/site.js";
+            document.head.append(tag);
+        }});
+        const read = fetch(across).then(answer => answer.status);
+        return Promise.all([socket, script, read]).then(done => done.join());
+        "#,
+        other = other.port(),
+    );
+    let done = chromium.runs(&across).await?;
+    ensure!(done == "connected,run,403", "across ports: {done}");
 
     chromium.runs("window.notReloaded = true").await?;
     // The page does not tell when its WebSocket is open: who is not heard saves once more.

@@ -7,7 +7,7 @@ use hpc_proxy::{
     handover::{self, ENTER, Entry, Wish},
     hostname::{PortName, port_of},
     http1::head::RequestHead,
-    route::{self, RouteError, TargetPort},
+    route::{self, RouteError, SIBLINGS, TargetPort},
     service::{Decision, Page},
 };
 use http::{HeaderValue, header::SET_COOKIE};
@@ -85,8 +85,17 @@ impl Router {
         *known = true;
         self.is_session_of(&user, &name)?;
         let upstream = self.upstream(&user)?;
-        let target = format!("/port/{}{}", name.port, route::on_own_host(head.target())?);
-        self.send(head, upstream, &target, way)
+        let (sibling, rest) = route::on_own_host(head.target())?;
+        let port = sibling.unwrap_or(name.port);
+        let target = format!("/port/{port}{rest}");
+        match sibling.map(|port| format!("{SIBLINGS}{port}")) {
+            None => self.send(head, upstream, &target, way),
+            // What a page may do there, the proxy decides.
+            Some(prefix) => {
+                let prefix = Some(prefix.as_str());
+                self.send(head, upstream, &target, Way { prefix, ..way })
+            }
+        }
     }
 
     /// Sends a person who is not known here to the manager itself, which may know them. That tells

@@ -493,3 +493,23 @@ async fn a_path_that_a_server_knows_itself_goes_on_whole() {
     assert!(request.starts_with("GET /absport/8000/a?b HTTP/1.1\r\n"));
     assert!(!request.contains("X-Forwarded-Prefix"), "{request}");
 }
+
+#[tokio::test]
+async fn a_page_asks_for_another_port_through_its_own_host() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (cookie, _) = handed_over(&front, "/").await;
+    let start = "GET /_hpc-proxy/port/35729/livereload.js?a";
+    front.sends_to(OWN_HOST, &cookie, start, "", "").await;
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    assert!(
+        request.starts_with("GET /port/35729/livereload.js?a HTTP/1.1\r\n"),
+        "{request}"
+    );
+    for stated in [
+        "X-Forwarded-Host: 5500--7.apps.example.org",
+        "X-Forwarded-Prefix: /_hpc-proxy/port/35729",
+    ] {
+        assert!(request.contains(&format!("\r\n{stated}\r\n")), "{request}");
+    }
+}

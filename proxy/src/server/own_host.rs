@@ -10,11 +10,16 @@ use crate::{
     answer::Problem,
     auth,
     handover::{self, Entry, Wish},
-    hostname::{PortName, port_of},
+    hop::Hop,
+    hostname::{PortName, Siblings, port_of},
     http1::{fields::Fields, head::RequestHead, name::Name},
-    route::{RouteError, TargetPort},
+    route::{RouteError, TargetPort, To},
     service::{Decision, Page},
 };
+
+/// What a page may load from another origin whatever that says (`Sec-Fetch-Dest` of Fetch Metadata):
+/// things that are shown or run, and not read.
+const LOADED_ACROSS: [&[u8]; 3] = [b"image", b"script", b"style"];
 
 /// The port that a host name stands for, or why a number in front of our domain stands for none.
 pub(super) type Named = Result<TargetPort, RouteError>;
@@ -91,4 +96,35 @@ impl Proxy {
         page.headers_mut().insert(SET_COOKIE, cookie);
         Ok(page)
     }
+}
+
+/// Decides about a request by which a page at the own host of `page` asks for another port, below
+/// [`crate::route::SIBLINGS`], since it has a cookie for its own host alone. It may do what it could do on
+/// localhost, where the other port is another origin: connect, which the server sees by `Origin`, and
+/// load what is not read. A person is sent on to the other port's own host.
+pub(super) fn across(
+    page: TargetPort,
+    hop: &Hop,
+    head: &RequestHead,
+    to: To<'_>,
+    rest: &[u8],
+    upgrades: bool,
+) -> Result<Option<Page>, Problem> {
+    let To::Port(port) = to else { return Ok(None) };
+    let loads = |kind| LOADED_ACROSS.contains(&kind) && head.method() == b"GET";
+    let mut kinds = head.fields.spelt("Sec-Fetch-Dest");
+    if upgrades || kinds.next().is_some_and(loads) && kinds.next().is_none() {
+        return Ok(None);
+    }
+    let siblings = hop
+        .host
+        .as_deref()
+        .and_then(|host| Siblings::of(host, page));
+    let elsewhere = siblings
+        .filter(|_| handover::is_navigation(head))
+        .and_then(|siblings| {
+            let rest = std::str::from_utf8(rest).ok()?;
+            handover::redirect(&format!("//{}{rest}", siblings.host(port)))
+        });
+    elsewhere.map(Some).ok_or(Problem::OtherPort(port))
 }

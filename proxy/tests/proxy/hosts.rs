@@ -389,3 +389,64 @@ async fn a_server_with_a_base_path_of_its_own_is_left_to_it() {
     );
     assert_eq!(field(&head, "x-forwarded-prefix"), None, "{head}");
 }
+
+// A page has a cookie of its own host alone; through that it reaches other ports as on localhost.
+#[tokio::test]
+async fn a_page_connects_to_another_port_and_does_not_read_it() {
+    let proxy = Proxy::start().await;
+    let (port, other) = (echo_server().await, echo_server().await);
+    let (_, tab) = handed_over(&Tab::signed_in(&proxy), port, "/").await;
+    let own = format!("http://{}", tab.host);
+    let start = format!("GET /_hpc-proxy/port/{other}//a?b");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for fields in [
+        format!("{upgrade}Origin: {own}\r\n"),
+        format!("Sec-Fetch-Dest: script\r\nOrigin: {own}\r\nReferer: {own}/page?c\r\n"),
+    ] {
+        let seen = tab.sends(&start, &fields).await;
+        assert_eq!(status(&seen), "200", "{seen}");
+        let body = seen.split_once("\r\n\r\n").unwrap().1;
+        assert!(body.starts_with("GET //a?b HTTP/1.1\r\n"), "{body}");
+        let page = format!("http://localhost:{port}");
+        assert_eq!(field(body, "host"), Some(&*format!("localhost:{other}")));
+        assert_eq!(field(body, "origin"), Some(&*page));
+        assert!(
+            ["", &format!("{page}/page?c")].contains(&field(body, "referer").unwrap_or_default())
+        );
+        assert_eq!(field(body, "cookie"), None, "{body}");
+    }
+    for (start, fields) in [
+        (start.clone(), ""),
+        (start.clone(), "Sec-Fetch-Dest: empty\r\n"),
+        (
+            start.clone(),
+            "Sec-Fetch-Dest: script\r\nSec-Fetch-Dest: empty\r\n",
+        ),
+        (
+            start.clone(),
+            "Accept: text/html\r\nSec-Fetch-Mode: cors\r\n",
+        ),
+        (
+            start.replace("GET", "POST"),
+            "Sec-Fetch-Dest: script\r\nContent-Length: 0\r\n",
+        ),
+    ] {
+        let refused = tab.sends(&start, fields).await;
+        assert_eq!(status(&refused), "403", "{fields}: {refused}");
+        assert!(
+            refused.contains("\"other-port\"") || fields.contains("html"),
+            "{refused}"
+        );
+    }
+    let elsewhere = tab.opens(&start["GET ".len()..]).await;
+    let sibling = format!("{other}.localhost:{}", proxy.record.port);
+    assert_eq!(sent_on(&elsewhere, &sibling), "//a?b");
+    // Nobody comes in this way who could not otherwise.
+    let stranger = Tab::at(&proxy, &format!("{port}.localhost"));
+    assert_eq!(status(&stranger.sends(&start, upgrade).await), "401");
+    let evil = format!("{upgrade}Origin: http://evil.example\r\n");
+    assert_eq!(status(&tab.sends(&start, &evil).await), "403");
+    let at = proxy.record.port;
+    let itself = format!("GET /_hpc-proxy/port/{at}/");
+    assert_eq!(status(&tab.sends(&itself, upgrade).await), "508");
+}
