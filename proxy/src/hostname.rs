@@ -1,7 +1,7 @@
 //! Host names that stand for a port: `5500.localhost` at a proxy, `5500--7.apps.example.org` at a
 //! manager of many sessions. Pure; who may ask there is not decided here.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use thiserror::Error;
 
@@ -130,19 +130,24 @@ impl Siblings {
     /// Those of `port`, which a browser sees at `host`; nothing where that does not begin with the
     /// number.
     pub fn of(host: &[u8], port: TargetPort) -> Option<Self> {
-        let host = std::str::from_utf8(host).ok().filter(|_| is_host(host))?;
-        let after = host.strip_prefix(&port.to_string())?;
-        (after.starts_with('.') || after.starts_with(SEPARATOR)).then(|| Self {
+        if Self::port_of(host) != Some(port) {
+            return None;
+        }
+        let after = std::str::from_utf8(host).ok()?;
+        Some(Self {
             before: String::new(),
-            after: after.to_owned(),
+            after: after.strip_prefix(&port.to_string())?.to_owned(),
         })
     }
 
     /// The port whose own host `host` looks to be, if it does.
     pub fn port_of(host: &[u8]) -> Option<TargetPort> {
-        let label = host_name(host).split(|byte| *byte == b'.').next()?;
-        let name: PortName = std::str::from_utf8(label).ok()?.parse().ok()?;
-        Some(name.port)
+        let host = std::str::from_utf8(host_name(host))
+            .ok()
+            .filter(|_| is_host(host))?;
+        let (label, _) = host.split_once('.')?;
+        let name: PortName = label.parse().ok()?;
+        host.parse::<IpAddr>().is_err().then_some(name.port)
     }
 
     /// The host under which a browser sees `port`.
@@ -288,6 +293,7 @@ mod tests {
             assert_eq!(Siblings::port_of(other.as_bytes()), Some(port(35729)));
             assert!(siblings.has(other.as_bytes()) && siblings.has(host.as_bytes()));
         }
+        assert_eq!(Siblings::port_of(b"127.0.0.1:1"), None);
         let siblings = Siblings::of(b"5500--7.a.org:1", port(5500)).unwrap();
         for other in [
             "5501--8.a.org:1",
@@ -299,10 +305,22 @@ mod tests {
         ] {
             assert!(!siblings.has(other.as_bytes()), "{other}");
         }
-        for host in ["hpc.example.org", "127-0.a", "[::1]:1", ""] {
-            assert_eq!(Siblings::port_of(host.as_bytes()), None, "{host}");
-        }
-        for host in ["hpc.example.org", "55001.a", "5500", "5500-a", "5500.a/b"] {
+        for host in [
+            "hpc.example.org",
+            "127.0.0.1:1",
+            "5500-a.b",
+            "[::1]:1",
+            "",
+            "55001.a",
+            "5500",
+            "5500--a",
+            "5500.a/b",
+        ] {
+            assert_ne!(
+                Siblings::port_of(host.as_bytes()),
+                Some(port(5500)),
+                "{host}"
+            );
             assert_eq!(Siblings::of(host.as_bytes(), port(5500)), None, "{host}");
         }
     }

@@ -248,8 +248,8 @@ impl Proxy {
             return Err(Problem::ForeignPage);
         }
         let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
-        if let Some(page) = hop.page
-            && let Some(elsewhere) = across(page, &hop, head, to, &rest, upgrade.is_some())?
+        if hop.prefix.as_ref().is_some_and(Prefix::is_sibling)
+            && let Some(elsewhere) = across(&hop, head, to, &rest, upgrade.is_some())?
         {
             return Ok(Decision::Answer(elsewhere));
         }

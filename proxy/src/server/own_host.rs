@@ -66,7 +66,7 @@ impl Proxy {
         let none = || Problem::Route(RouteError::NoSuchPath);
         let domain = self.rules.domain.as_ref().ok_or_else(none)?;
         let wish = Wish::parse(query).filter(|wish| wish.name.session.is_none());
-        let wish = wish.ok_or(Problem::BadLink)?;
+        let wish = wish.ok_or_else(none)?;
         let at = port_of(fields.get(Name::Host).unwrap_or_default());
         let host = format!("{}{at}", domain.name(&wish.name));
         let ticket = self
@@ -98,19 +98,20 @@ impl Proxy {
     }
 }
 
-/// Decides about a request by which a page at the own host of `page` asks for another port, below
-/// [`crate::route::SIBLINGS`], since it has a cookie for its own host alone. It may do what it could do on
-/// localhost, where the other port is another origin: connect, which the server sees by `Origin`, and
-/// load what is not read. A person is sent on to the other port's own host.
+/// Decides about a request by which a page at one port's own host asks for another port, below
+/// [`crate::route::SIBLINGS`], since it has a cookie for its own host alone. It may do what it could
+/// do on localhost, where the other port is another origin: connect, which the server sees by
+/// `Origin`, and load what is not read. A person is sent on to the other port's own host.
 pub(super) fn across(
-    page: TargetPort,
     hop: &Hop,
     head: &RequestHead,
     to: To<'_>,
     rest: &[u8],
     upgrades: bool,
 ) -> Result<Option<Page>, Problem> {
-    let To::Port(port) = to else { return Ok(None) };
+    let (To::Port(port), Some(page)) = (to, hop.page) else {
+        return Err(Problem::Route(RouteError::NoSuchPath));
+    };
     let loads = |kind| LOADED_ACROSS.contains(&kind) && head.method() == b"GET";
     let mut kinds = head.fields.spelt("Sec-Fetch-Dest");
     if upgrades || kinds.next().is_some_and(loads) && kinds.next().is_none() {

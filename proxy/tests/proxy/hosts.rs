@@ -441,6 +441,11 @@ async fn a_page_connects_to_another_port_and_does_not_read_it() {
     let elsewhere = tab.opens(&start["GET ".len()..]).await;
     let sibling = format!("{other}.localhost:{}", proxy.record.port);
     assert_eq!(sent_on(&elsewhere, &sibling), "//a?b");
+    // Whose page it is, is known, or there is no such way.
+    let unnamed = proxy
+        .get(&format!("/port/{other}/"))
+        .header("X-Forwarded-Prefix", format!("/_hpc-proxy/port/{other}"));
+    assert_eq!(unnamed.send().await.unwrap().status(), 404);
     // Nobody comes in this way who could not otherwise.
     let stranger = Tab::at(&proxy, &format!("{port}.localhost"));
     assert_eq!(status(&stranger.sends(&start, upgrade).await), "401");
