@@ -84,6 +84,7 @@ impl House {
             titles: false,
             sockets: Some(sockets.path().to_owned()),
             private: None,
+            domain: None,
         };
         let metrics = Arc::<Metrics>::default();
         let token = Token::parse(TOKEN.0.repeat(TOKEN.1).as_bytes()).expect("64 digits");

@@ -85,6 +85,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
         titles: config.titles,
         sockets,
         private: private_servers(config),
+        domain: serve.domain.clone(),
     };
     let serving = server::serve(listeners, identity, token, rules, &terms, stop.clone());
     tokio::join!(withdraw, serving);
