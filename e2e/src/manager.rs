@@ -29,6 +29,8 @@ pub struct Settings<'a> {
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
     pub local_port: Option<u16>,
+    /// A name by which browsers may ask for it, besides those of this machine.
+    pub host: Option<&'a str>,
 }
 
 /// A running manager.
@@ -154,6 +156,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         settings.tools.hpc_proxy.clone(),
     ]);
     args.push("--cancel-on-exit".to_owned());
+    if let Some(host) = settings.host {
+        args.extend(["--host".to_owned(), host.to_owned()]);
+    }
 
     let local_port = settings.local_port.map(|port| port.to_string());
     let mut env = vec![("HPC_MANAGER_LOG", "debug"), ("NO_COLOR", "1")];

@@ -41,6 +41,7 @@ impl World {
             another_ide: None,
             familiar_ports: false,
             quiet: false,
+            host: None,
         }
     }
 
@@ -168,6 +169,7 @@ pub struct Plan<'a, C> {
     another_ide: Option<String>,
     familiar_ports: bool,
     quiet: bool,
+    host: Option<String>,
 }
 
 impl<C: Cluster> Plan<'_, C> {
@@ -206,6 +208,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// do so on this machine.
     pub fn with_familiar_ports(mut self) -> Self {
         self.familiar_ports = true;
+        self
+    }
+
+    /// With a manager that browsers may also call by this name.
+    pub fn known_as(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
         self
     }
 
@@ -251,6 +259,7 @@ impl<C: Cluster> Plan<'_, C> {
             another_ide: self.another_ide.as_deref(),
             port: self.port,
             local_port: self.local_port,
+            host: self.host.as_deref(),
         };
         let mut started = Manager::start(world.dir(), &settings).await;
         if started.is_err() && settings.port != 0 {
