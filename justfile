@@ -31,7 +31,7 @@ lint: && deny-advisories
 
 # Everything that needs no cluster: lints and each package's own tests
 check: lint build
-    cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies)'
+    cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies) + binary(generic)'
 
 # Everything
 test: lint fixtures images build
