@@ -1,12 +1,15 @@
 //! A person's browser as far as the wire goes: pages, cookies and WebSockets of one manager. It
 //! runs no scripts; `chromium` does.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::cookie::{CookieStore, Jar};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, HeaderMap, ORIGIN};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -33,9 +36,31 @@ impl Browser {
     /// # Errors
     /// `origin` is not a URL.
     pub fn new(origin: &str) -> Result<Browser> {
-        let cookies = Arc::new(Jar::default());
+        Self::with(origin, Arc::default(), Policy::default())
+    }
+
+    /// The same browser with its cookies, for pages of another origin.
+    ///
+    /// # Errors
+    /// `origin` is not a URL.
+    pub fn at(&self, origin: &str) -> Result<Browser> {
+        Self::with(origin, Arc::clone(&self.cookies), Policy::default())
+    }
+
+    /// The same browser with its cookies, which shows redirects instead of following them.
+    ///
+    /// # Errors
+    /// None that a story could cause.
+    pub fn step_by_step(&self) -> Result<Browser> {
+        let cookies = Arc::clone(&self.cookies);
+        Self::with(self.origin.as_str(), cookies, Policy::none())
+    }
+
+    fn with(origin: &str, cookies: Arc<Jar>, redirects: Policy) -> Result<Browser> {
         let client = Client::builder()
             .cookie_provider(Arc::clone(&cookies))
+            .redirect(redirects)
+            .dns_resolver(Arc::new(Localhost))
             .timeout(DEADLINE)
             // Loopback only: a proxy of the environment must not come between.
             .no_proxy()
@@ -106,6 +131,15 @@ impl Browser {
     /// # Errors
     /// The handshake was refused.
     pub async fn connects(&self, path: &str) -> Result<WebSocket> {
+        let origin = self.origin.origin().ascii_serialization();
+        self.connects_for(&origin, path).await
+    }
+
+    /// Opens a WebSocket, with the cookies and for a page of `origin`.
+    ///
+    /// # Errors
+    /// The handshake was refused.
+    pub async fn connects_for(&self, origin: &str, path: &str) -> Result<WebSocket> {
         let http = self.address_of(path);
         let url: Url = http.parse().with_context(|| format!("address `{http}`"))?;
         let mut request = http
@@ -116,9 +150,11 @@ impl Browser {
         if let Some(cookies) = self.cookies.cookies(&url) {
             headers.insert("cookie", cookies);
         }
-        let origin = self.origin.origin().ascii_serialization();
-        headers.insert(ORIGIN.as_str(), HeaderValue::from_str(&origin)?);
-        let authority = url.authority().to_owned();
+        headers.insert(ORIGIN.as_str(), HeaderValue::from_str(origin)?);
+        let authority = match url.host_str().zip(url.port()) {
+            Some((host, port)) if is_local(host) => format!("127.0.0.1:{port}"),
+            _ => url.authority().to_owned(),
+        };
         WebSocket::open(&authority, request)
             .await
             .with_context(|| format!("a WebSocket to `{path}`"))
@@ -135,6 +171,27 @@ impl Browser {
         all.extend(headers);
         self.sends(method, path, &all, "").await
     }
+}
+
+/// Finds all names below `localhost` on this machine, as browsers do whatever the system's resolver
+/// says (RFC 6761 section 6.3), and no others.
+struct Localhost;
+
+impl Resolve for Localhost {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = is_local(name.as_str());
+        Box::pin(async move {
+            if !found {
+                return Err("not a name of this machine".into());
+            }
+            let addresses = std::iter::once(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            Ok(Box::new(addresses) as Addrs)
+        })
+    }
+}
+
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// For messages: a query may be a secret.

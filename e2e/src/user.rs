@@ -245,6 +245,29 @@ impl<'w> User<'w> {
         Ok(published.collect::<Vec<_>>().join(" "))
     }
 
+    /// The address of a dev server of theirs on a host of its own, as their page shows it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn own_address_of(&self, server: &Running) -> Result<String> {
+        #[derive(Deserialize)]
+        struct List {
+            ports: Vec<Listed>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            port: u16,
+            address_of_its_own: Option<String>,
+        }
+        let list: List = self.dev_servers().await?.json()?;
+        let found = list
+            .ports
+            .into_iter()
+            .find(|listed| listed.port == server.port());
+        let address = found.and_then(|listed| listed.address_of_its_own);
+        address.with_context(|| format!("port {} has no host of its own", server.port()))
+    }
+
     /// The list of dev servers that their page shows.
     ///
     /// # Errors

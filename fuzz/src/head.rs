@@ -146,6 +146,7 @@ fn rewrite(fields: &Fields) {
         port: TargetPort::new(5500),
         moves_urls: true,
         public_host: Some("hpc.example.org"),
+        siblings: None,
         reserved_cookies: &["__hpc_proxy"],
     };
     let mut once = fields.clone();

@@ -83,6 +83,7 @@ impl House {
             low_ports: false,
             titles: false,
             sockets: Some(sockets.path().to_owned()),
+            domain: None,
         };
         let metrics = Arc::<Metrics>::default();
         let token = Token::parse(TOKEN.0.repeat(TOKEN.1).as_bytes()).expect("64 digits");

@@ -18,8 +18,6 @@ use thiserror::Error;
 
 use crate::names::UserName;
 
-/// The cookie of a signed-in browser. It never reaches a dev server.
-pub const COOKIE: &str = "hpc_manager";
 /// How long a browser stays signed in.
 const SIGNED_IN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Between the user and the code in a link; in no name, and plain in a URL.
@@ -81,11 +79,11 @@ impl SignedIn {
         Ok((user, secret))
     }
 
-    /// Who sends these fields.
-    pub fn user(&self, fields: &Fields, now: SystemTime) -> Option<UserName> {
+    /// Who sends these fields, by the cookie called `cookie`.
+    pub fn user(&self, fields: &Fields, cookie: &str, now: SystemTime) -> Option<UserName> {
         let browsers = self.browsers();
         // A dev server may have set another by that name, for a path of its own.
-        headers::cookie(fields, COOKIE).find_map(|secret| {
+        headers::cookie(fields, cookie).find_map(|secret| {
             let (user, until) = browsers.get(std::str::from_utf8(secret).ok()?)?;
             (now < *until).then(|| user.clone())
         })
@@ -106,6 +104,7 @@ mod tests {
     use super::*;
 
     const NOW: SystemTime = UNIX_EPOCH;
+    const COOKIE: &str = "c";
 
     fn alice() -> UserName {
         "alice".parse().unwrap()
@@ -127,7 +126,10 @@ mod tests {
         let code = mint(&key, &alice(), NOW).unwrap();
         let (user, secret) = signed_in.sign_in(&code, NOW).unwrap();
         assert_eq!(user, alice());
-        assert_eq!(signed_in.user(&with_cookie(&secret), NOW), Some(alice()));
+        assert_eq!(
+            signed_in.user(&with_cookie(&secret), COOKIE, NOW),
+            Some(alice())
+        );
         assert!(signed_in.sign_in(&code, NOW).is_err());
     }
 
@@ -138,10 +140,13 @@ mod tests {
         let code = mint(&key, &alice(), NOW).unwrap();
         let (_, secret) = signed_in.sign_in(&code, NOW).unwrap();
         assert_eq!(
-            signed_in.user(&with_cookie(&secret), NOW + SIGNED_IN_FOR),
+            signed_in.user(&with_cookie(&secret), COOKIE, NOW + SIGNED_IN_FOR),
             None
         );
-        assert_eq!(SignedIn::new(key).user(&with_cookie(&secret), NOW), None);
+        assert_eq!(
+            SignedIn::new(key).user(&with_cookie(&secret), COOKIE, NOW),
+            None
+        );
     }
 
     // S32.
@@ -160,7 +165,7 @@ mod tests {
         fn nobody_is_signed_in_by_chance(code in ".{0,40}|alice~.{0,40}", secret in "[ -:<-~]{0,64}") {
             let signed_in = SignedIn::new(Token::random().unwrap());
             prop_assert!(signed_in.sign_in(&code, NOW).is_err());
-            prop_assert_eq!(signed_in.user(&with_cookie(&secret), NOW), None);
+            prop_assert_eq!(signed_in.user(&with_cookie(&secret), COOKIE, NOW), None);
         }
     }
 }

@@ -12,11 +12,13 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use hpc_proxy::hostname::Domain;
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{
     cluster::Ssh,
+    front::Front,
     job::{
         Resources,
         script::{IdeKind, JobScript},
@@ -25,6 +27,8 @@ use crate::{
 };
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+/// Every name below it is this machine, to browsers (RFC 6761 section 6.3).
+const DEFAULT_SUBDOMAINS: &str = "localhost";
 const DEFAULT_LOCAL_PORT: u16 = 9000;
 const DEFAULT_TIME: &str = "4:00:00";
 const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_PORT\" \
@@ -106,6 +110,15 @@ struct Settings {
         value_delimiter = ','
     )]
     host: Vec<String>,
+    /// The address by which browsers know the manager, where that is a front's: one with TLS, such as
+    /// https://hpc.example.org [default: where it listens].
+    #[arg(long, env = "HPC_MANAGER_URL", value_name = "URL")]
+    url: Option<String>,
+    /// The domain below which each dev server has a host of its own, such as apps.example.org for
+    /// 5500--JOB.apps.example.org; all names below it must lead here. Empty: there are none
+    /// [default: localhost, where the manager listens on the loopback and has no other address].
+    #[arg(long, env = "HPC_MANAGER_SUBDOMAINS", value_name = "DOMAIN")]
+    subdomains: Option<String>,
     /// An account on a login node, once for each user of the manager.
     #[arg(
         long,
@@ -166,6 +179,10 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// Names of the manager besides those of the loopback.
     pub hosts: Vec<HostName>,
+    /// What browsers call it, if not by where it listens.
+    pub front: Option<Front>,
+    /// Below which dev servers have hosts of their own, if they have.
+    pub subdomains: Option<Domain>,
     /// The users' accounts, each user once.
     pub logins: Vec<Ssh>,
     /// Where a single user's tunnel begins.
@@ -292,6 +309,8 @@ impl Settings {
         Self {
             listen: self.listen.or(other.listen),
             host: longer(self.host, other.host),
+            url: self.url.or(other.url),
+            subdomains: self.subdomains.or(other.subdomains),
             login: longer(self.login, other.login),
             ssh_config: self.ssh_config.or(other.ssh_config),
             local_port: self.local_port.or(other.local_port),
@@ -322,9 +341,26 @@ impl Settings {
             Some(listen) => listen,
             None => parse("listen", DEFAULT_LISTEN)?,
         };
+        let front: Option<Front> = self.url.map(|url| parse("url", &url)).transpose()?;
+        let mut names = self.host;
+        if let Some(host) = front.as_ref().map(Front::host)
+            && !host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        {
+            names.push(host.to_owned());
+        }
+        let at_home = listen.ip().is_loopback() && front.is_none();
+        let subdomains = match self.subdomains.as_deref() {
+            None if at_home => Some(DEFAULT_SUBDOMAINS),
+            None | Some("") => None,
+            Some(domain) => Some(domain),
+        };
         Ok(Serve {
             listen,
-            hosts: hosts(&self.host, listen.ip())?,
+            hosts: hosts(&names, listen.ip())?,
+            front,
+            subdomains: subdomains
+                .map(|domain| parse("subdomains", domain))
+                .transpose()?,
             logins: logins.into_iter().map(ssh).collect(),
             local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
             script: JobScript {
@@ -430,6 +466,8 @@ mod tests {
         let names = [
             "listen",
             "host",
+            "url",
+            "subdomains",
             "login",
             "ssh-config",
             "local-port",
@@ -443,6 +481,8 @@ mod tests {
         ];
         let ours = [
             "127.0.0.1:1",
+            "a",
+            "https://a",
             "a",
             "a@a",
             "/a",
@@ -458,6 +498,8 @@ mod tests {
         let theirs = [
             "\"127.0.0.1:2\"",
             "[\"b\"]",
+            "\"https://b\"",
+            "\"b\"",
             "[\"b@b\"]",
             "\"/b\"",
             "2",
@@ -514,6 +556,24 @@ mod tests {
             says(&["--config", path]),
             format!("cannot understand `{path}`")
         );
+    }
+
+    #[test]
+    fn dev_servers_have_hosts_of_their_own_where_their_names_lead() {
+        let domain = |args: &[&str]| {
+            let serve = serve(&[&["--login", "alice@login"], args].concat());
+            serve.subdomains.map(|domain| domain.to_string())
+        };
+        let apps = Some("apps.example.org".to_owned());
+        assert_eq!(domain(&[]), Some("localhost".into()));
+        assert_eq!(domain(&["--subdomains", ""]), None);
+        assert_eq!(domain(&["--listen", "10.0.0.1:80"]), None);
+        assert_eq!(domain(&["--url", "https://hpc.example.org"]), None);
+        assert_eq!(domain(&["--subdomains", "Apps.example.org"]), apps);
+        let bad = config(&["--login", "a@b", "--subdomains", "*.localhost"]);
+        assert_eq!(bad.unwrap_err().to_string(), "bad `subdomains`");
+        let front = serve(&["--login", "a@b", "--url", "https://hpc.example.org"]);
+        assert_eq!(front.hosts[0].as_str(), "hpc.example.org");
     }
 
     #[test]

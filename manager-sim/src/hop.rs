@@ -12,17 +12,20 @@ use hpc_proxy::{
     service::Peer,
 };
 
-use crate::{auth::COOKIE, origin::API_FIELD};
+use crate::{front::COOKIES, origin::API_FIELD};
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
     /// What the browser calls this manager.
     pub own: &'a str,
+    /// How the browser speaks to it: `http` or `https`.
+    pub scheme: &'static str,
     /// Who sent it.
     pub peer: Peer,
-    /// Where the browser sees what it asks for, unless that is `/port/N`.
-    pub prefix: Option<&'static str>,
+    /// Where the browser sees what it asks for, unless that is the path that the proxy is asked for;
+    /// `/` for a port with a host of its own.
+    pub prefix: Option<&'a str>,
     /// Whether it asks for a WebSocket.
     pub upgrades: bool,
 }
@@ -35,12 +38,14 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
         headers::set_upgrade(fields, WEBSOCKET);
     }
     headers::strip_claims(fields);
-    headers::strip_cookie(fields, COOKIE);
+    for name in COOKIES {
+        headers::strip_cookie(fields, name);
+    }
     let of_api = API_FIELD.as_bytes();
     fields.retain(|field| !field.spelling.eq_ignore_ascii_case(of_api));
     fields.push(Name::XForwardedHost, way.own.as_bytes());
     fields.push(Name::XForwardedFor, way.peer.to_string().as_bytes());
-    fields.push(Name::XForwardedProto, b"http");
+    fields.push(Name::XForwardedProto, way.scheme.as_bytes());
     if let Some(prefix) = way.prefix {
         fields.push(Name::XForwardedPrefix, prefix.as_bytes());
     }
@@ -52,7 +57,11 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
 pub fn inbound(fields: &mut Fields) {
     fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
     fields.edit(Name::SetCookie, |cookie| {
-        if cookie_name(cookie).eq_ignore_ascii_case(COOKIE.as_bytes()) {
+        let name = cookie_name(cookie);
+        if COOKIES
+            .iter()
+            .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+        {
             Edit::Drop
         } else {
             Edit::Keep
@@ -83,6 +92,7 @@ mod tests {
         let token = Token::parse("ab".repeat(32).as_bytes()).unwrap();
         let way = Way {
             own: "localhost:8080",
+            scheme: "http",
             peer: Peer::Ip([127, 0, 0, 1].into()),
             prefix,
             upgrades,
@@ -99,7 +109,10 @@ mod tests {
             ("Host", "localhost:8080"),
             ("Connection", "X-Once, Cookie"),
             ("X-Once", "1"),
-            ("Cookie", "a=1; hpc_manager=secret; b=2"),
+            (
+                "Cookie",
+                "a=1; hpc_manager=secret; __Host-hpc_manager=secret; b=2",
+            ),
             ("X-Forwarded-For", "6.6.6.6"),
             ("x_forwarded_host", "evil.example"),
             ("X-Forwarded-Prefix", "/evil"),
@@ -135,6 +148,7 @@ mod tests {
         let mut answered = fields(&[
             ("Set-Cookie", "hpc_manager=x; Path=/port/5500/"),
             ("set-cookie", "Hpc_Manager =x"),
+            ("set-cookie", "__Host-hpc_manager=x; Path=/; Secure"),
             ("set-cookie", "=hpc_manager=x; Path=/port/5500/"),
             ("Set-Cookie", "a=hpc_manager"),
             ("Clear-Site-Data", "\"cookies\""),

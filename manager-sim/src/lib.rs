@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod cluster;
 pub mod config;
+pub mod front;
 pub mod holder;
 pub mod hop;
 pub mod job;
@@ -13,6 +14,7 @@ pub mod lease;
 pub mod local_end;
 pub mod names;
 pub mod origin;
+pub mod port_hosts;
 pub mod problem;
 pub mod router;
 pub mod session;

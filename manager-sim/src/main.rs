@@ -18,7 +18,9 @@ use hpc_proxy::{
 use manager_sim::{
     auth::{self, SignedIn},
     config::{Cli, Config, Serve},
+    front::Front,
     names::UserName,
+    port_hosts::PortHosts,
     router::Router,
     sessions::{Sessions, Terms},
     state_dir::{self, StateDir},
@@ -76,16 +78,6 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         .iter()
         .map(|ssh| ssh.login.user.clone())
         .collect();
-    let terms = Terms {
-        script: config
-            .script
-            .build()
-            .context("cannot build the job script")?,
-        kind: config.script.kind,
-        resources: config.resources,
-    };
-    let sessions = Sessions::new(config.logins, terms, state.path(), config.local_port)?;
-    let sessions = Arc::new(sessions);
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on `{}`", config.listen))?;
@@ -95,7 +87,18 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     {
         authority = format!("{host}:{}", listener.local_addr()?.port());
     }
-    let url = format!("http://{authority}");
+    let front = config.front.unwrap_or_else(|| Front::plain(authority));
+    let terms = Terms {
+        script: config
+            .script
+            .build(&front)
+            .context("cannot build the job script")?,
+        kind: config.script.kind,
+        resources: config.resources,
+    };
+    let sessions = Sessions::new(config.logins, terms, state.path(), config.local_port)?;
+    let sessions = Arc::new(sessions);
+    let url = front.to_string();
     state.set_url(&url)?;
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "serving beyond this machine without encryption");
@@ -107,6 +110,10 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         sessions: Arc::clone(&sessions),
         signed_in: SignedIn::new(state.key().clone()),
         hosts: config.hosts,
+        front,
+        port_hosts: config
+            .subdomains
+            .map(|domain| PortHosts::new(domain, state.key().clone())),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {

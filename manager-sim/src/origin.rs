@@ -3,10 +3,14 @@
 
 use std::net::IpAddr;
 
-use hpc_proxy::http1::{
-    fields::Fields,
-    name::Name,
-    target::{host_name, is_host},
+use hpc_proxy::{
+    hostname::Siblings,
+    http1::{
+        fields::Fields,
+        name::Name,
+        target::{host_name, is_host},
+    },
+    route::TargetPort,
 };
 use http::Uri;
 
@@ -15,6 +19,7 @@ use crate::names::HostName;
 /// A custom field: a foreign page cannot send it without asking first, and we never agree.
 pub const API_FIELD: &str = "X-Hpc-Manager";
 const SEC_FETCH_SITE: &str = "Sec-Fetch-Site";
+const SEC_FETCH_MODE: &str = "Sec-Fetch-Mode";
 
 /// The `Host` that a request is for, if it is one of ours: this machine by a name that no foreign
 /// DNS server can give away (S15), or a configured name.
@@ -42,12 +47,35 @@ pub fn is_foreign(fields: &Fields, own: &str) -> bool {
         .any(|origin| !names_origin(origin, own))
 }
 
+/// Whether a request to the own host of `port`, which the browser calls `own`, is another site's
+/// doing. To a browser all hosts below one domain are one site, so that its cookies go along whoever
+/// asks: where it says from where a request comes, that must be a page of the same session, or a
+/// person who opens a link.
+pub fn is_from_elsewhere(fields: &Fields, method: &[u8], own: &str, port: TargetPort) -> bool {
+    let siblings = Siblings::of(own.as_bytes(), port);
+    let is_home = |url: &[u8]| {
+        authority_of(url).is_some_and(|authority| {
+            authority.eq_ignore_ascii_case(own.as_bytes())
+                || siblings.as_ref().is_some_and(|all| all.has(authority))
+        })
+    };
+    if fields.has(Name::Origin) {
+        return !fields.all(Name::Origin).all(is_home);
+    }
+    let says = |field, value: &[u8]| fields.spelt(field).any(|said| said == value);
+    let crosses = fields
+        .spelt(SEC_FETCH_SITE)
+        .any(|site| ![&b"same-origin"[..], b"none"].contains(&site));
+    let opens = method == b"GET" && says(SEC_FETCH_MODE, b"navigate");
+    crosses && !opens && !fields.all(Name::Referer).any(is_home)
+}
+
 /// Whether a call that changes something comes from a page of ours, not from a foreign one, and
 /// not from a dev server's either, whose path gives it away unless it takes care.
 pub fn may_call_api(fields: &Fields, own: &str) -> bool {
     let from_dev_server = |referer: &[u8]| {
         Uri::try_from(referer).map_or(true, |uri| {
-            ["/port", "/code"]
+            ["/port", "/absport", "/code"]
                 .iter()
                 .any(|root| uri.path().starts_with(root))
         })
@@ -66,6 +94,14 @@ fn names_origin(origin: &[u8], own: &str) -> bool {
         .strip_prefix(b"http://")
         .or_else(|| origin.strip_prefix(b"https://"));
     authority.is_some_and(|authority| authority.eq_ignore_ascii_case(own.as_bytes()))
+}
+
+/// The host of a page, with its port.
+fn authority_of(url: &[u8]) -> Option<&[u8]> {
+    let rest = url
+        .strip_prefix(b"http://")
+        .or_else(|| url.strip_prefix(b"https://"))?;
+    rest.split(|byte| b"/?".contains(byte)).next()
 }
 
 #[cfg(test)]
@@ -144,6 +180,48 @@ mod tests {
         assert!(is_foreign(&map(&two), OWN));
     }
 
+    // S14, where cookies do not tell sites apart.
+    #[test]
+    fn a_dev_server_on_a_host_of_its_own_is_asked_by_its_session_alone() {
+        let own = "5500--7.apps.example.org:1";
+        let port = TargetPort::new(5500).unwrap();
+        let elsewhere = |method: &[u8], lines: &[(&str, &str)]| {
+            is_from_elsewhere(&map(lines), method, own, port)
+        };
+        let (sibling, cousin, front) = (
+            "http://8000--7.apps.example.org:1",
+            "http://5500--8.apps.example.org:1",
+            "http://hpc.example.org:1",
+        );
+        let same_site = ("sec-fetch-site", "same-site");
+        let opens = ("sec-fetch-mode", "navigate");
+        for lines in [
+            &[][..],
+            &[("origin", "http://5500--7.apps.example.org:1")],
+            &[("origin", sibling), same_site],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            &[same_site, opens],
+            &[("sec-fetch-site", "cross-site"), opens],
+            &[same_site, ("referer", &format!("{sibling}/a?b"))],
+        ] {
+            assert!(!elsewhere(b"GET", lines), "{lines:?}");
+        }
+        for lines in [
+            &[("origin", cousin)][..],
+            &[("origin", front)],
+            &[("origin", "null")],
+            &[("origin", sibling), ("origin", cousin)],
+            &[same_site],
+            &[("sec-fetch-site", "cross-site")],
+            &[same_site, ("referer", cousin)],
+            &[same_site, ("referer", &format!("{front}/?{sibling}/"))],
+        ] {
+            assert!(elsewhere(b"GET", lines), "{lines:?}");
+        }
+        assert!(elsewhere(b"POST", &[same_site, opens]));
+    }
+
     // S11.
     #[test]
     fn a_call_needs_the_field_and_a_page_of_ours() {
@@ -163,6 +241,7 @@ mod tests {
             ("sec-fetch-site", "same-site"),
             ("sec-fetch-site", "cross-site"),
             ("referer", "http://127.0.0.1:8080/port/5500/"),
+            ("referer", "http://127.0.0.1:8080/absport/5500/"),
             ("referer", "http://127.0.0.1:8080/code/"),
         ] {
             assert!(!calls(&[field]), "{field:?}");

@@ -19,6 +19,12 @@ pub enum Problem {
     /// A sign-in link that is not good (any more).
     #[error("the sign-in link was refused")]
     BadLink(#[source] SignInError),
+    /// A ticket for a port's own host that is not good there, or not any more.
+    #[error("a ticket was refused")]
+    BadTicket,
+    /// A session that is not the user's, whether there is such a one or not.
+    #[error("not a session of this user")]
+    NotYourSession,
     /// A page of another site asks, or a dev server's.
     #[error("asked by a page that may not")]
     ForeignPage,
@@ -84,6 +90,18 @@ impl Problem {
                 "bad-link",
                 "This sign-in link was used already or is too old.",
                 "`hpc-manager link` prints a new one.",
+            ),
+            Self::BadTicket => with(
+                StatusCode::FORBIDDEN,
+                "bad-ticket",
+                "This way to the page was used already, is too old, or leads elsewhere.",
+                "Open the page's address once more.",
+            ),
+            Self::NotYourSession => with(
+                StatusCode::FORBIDDEN,
+                "not-your-session",
+                "You have no such session.",
+                "Sessions end, and others have theirs; the manager's page shows yours.",
             ),
             Self::ForeignPage => with(
                 StatusCode::FORBIDDEN,

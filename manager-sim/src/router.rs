@@ -6,6 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use hpc_proxy::{
     answer::{Reader, json},
+    handover::OPEN,
     headers::{self, WEBSOCKET},
     http1::{fields::Fields, framing::Framing, head::RequestHead, name::Name},
     ports::Listening,
@@ -17,15 +18,17 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    auth::{COOKIE, SignedIn},
+    auth::SignedIn,
+    front::Front,
     hop::{self, Way},
     job::script::IdeKind,
     local_end::DialError,
     names::{HostName, NodeName, UserName},
     origin,
+    port_hosts::PortHosts,
     problem::Problem,
     sessions::Sessions,
     state::State,
@@ -37,8 +40,6 @@ use crate::{
 const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body names a node, no more.
 const LONGEST_CALL_BYTES: usize = 4096;
-/// For pages of ours and for requests by a person's own click; not for scripts.
-const COOKIE_ATTRIBUTES: &str = "HttpOnly; SameSite=Lax; Path=/";
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -51,6 +52,10 @@ pub struct Router {
     pub signed_in: SignedIn,
     /// Names of this manager besides those of the loopback.
     pub hosts: Vec<HostName>,
+    /// What browsers call it.
+    pub front: Front,
+    /// Where ports have host names of their own, if they do.
+    pub port_hosts: Option<PortHosts>,
 }
 
 impl Service for Router {
@@ -124,11 +129,18 @@ impl Router {
         peer: Peer,
         known: &mut bool,
     ) -> Result<Decision<Self>, Problem> {
+        let upgrades = headers::asked_upgrade(head, framing, &[WEBSOCKET]).is_some();
+        let hosts = self.port_hosts.as_ref();
+        if let Some(name) = hosts.and_then(|hosts| hosts.named(&head.fields)) {
+            let own = head.fields.get(Name::Host).unwrap_or_default();
+            let own = String::from_utf8_lossy(own).into_owned();
+            let way = self.way(&own, peer, Some("/"), upgrades);
+            return self.on_own_host(head, name, way, known);
+        }
         let own = origin::own_authority(&head.fields, &self.hosts)
             .ok_or(Problem::ForeignHost)?
             .to_owned();
         let reads = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&head.method());
-        let upgrades = headers::asked_upgrade(head, framing, &[WEBSOCKET]).is_some();
         if (upgrades || !reads) && origin::is_foreign(&head.fields, &own) {
             return Err(Problem::ForeignPage);
         }
@@ -142,18 +154,19 @@ impl Router {
         }
         let user = self
             .signed_in
-            .user(&head.fields, SystemTime::now())
+            .user(&head.fields, self.front.cookie_name(), SystemTime::now())
             .filter(|user| self.sessions.knows(user))
             .ok_or(Problem::NotSignedIn)?;
         *known = true;
-        if is_below(path, "/port") || is_below(path, CODE) {
-            let way = Way {
-                own: &own,
-                peer,
-                prefix: is_below(path, CODE).then_some(CODE),
-                upgrades,
-            };
-            return self.forward(head, &user, way);
+        if ["/port", "/absport", CODE]
+            .iter()
+            .any(|root| is_below(path, root))
+        {
+            let prefix = is_below(path, CODE).then_some(CODE);
+            return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
+        }
+        if path == OPEN && head.method() == b"GET" {
+            return self.give_ticket(&user, query, &own).map(Decision::Answer);
         }
         self.own_page(head, path, user, &own).await
     }
@@ -172,7 +185,8 @@ impl Router {
         match path {
             "/" if reads => {
                 let servers = self.servers(&user).await.unwrap_or_default();
-                let page = web::page(&user, &self.state(&user), servers.as_deref());
+                let address = |port| self.own_address(&user, port, own);
+                let page = web::page(&user, &self.state(&user), servers.as_deref(), address);
                 Ok(answer(web::response(page)))
             }
             "/api/v1/session" if reads => {
@@ -186,7 +200,14 @@ impl Router {
             }
             "/api/v1/ports" if reads => {
                 let servers = self.servers(&user).await?.unwrap_or_default();
-                Ok(answer(json(&serde_json::json!({ "ports": servers }))))
+                let ports: Vec<_> = servers
+                    .iter()
+                    .map(|server| Listed {
+                        server,
+                        address_of_its_own: self.own_address(&user, server.port, own),
+                    })
+                    .collect();
+                Ok(answer(json(&serde_json::json!({ "ports": ports }))))
             }
             "/" | "/api/v1/ports" => Err(read_only),
             // Neither the server as a whole (RFC 9110 section 9.3.7) nor another host.
@@ -261,8 +282,8 @@ impl Router {
             .map_err(Problem::BadLink)?;
         tracing::info!(%user, "signed in");
         let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
-        let cookie = format!("{COOKIE}={secret}; {COOKIE_ATTRIBUTES}");
-        let cookie = HeaderValue::try_from(cookie).expect("hexadecimal and attributes");
+        let cookie =
+            HeaderValue::try_from(self.front.cookie(&secret)).expect("hexadecimal and attributes");
         response.headers_mut().insert(SET_COOKIE, cookie);
         Ok(response)
     }
@@ -286,6 +307,32 @@ impl Router {
             Some(rest) => format!("/port/{}{rest}", upstream.lease().ide_port),
             None => target.to_owned(),
         };
+        self.send(head, upstream, &target, way)
+    }
+
+    fn way<'a>(
+        &self,
+        own: &'a str,
+        peer: Peer,
+        prefix: Option<&'a str>,
+        upgrades: bool,
+    ) -> Way<'a> {
+        Way {
+            own,
+            scheme: self.front.scheme(),
+            peer,
+            prefix,
+            upgrades,
+        }
+    }
+
+    fn send(
+        &self,
+        head: &mut RequestHead,
+        upstream: Upstream,
+        target: &str,
+        way: Way<'_>,
+    ) -> Result<Decision<Self>, Problem> {
         // Only to refuse early: the proxy reads it again.
         route::parse(target.as_bytes())?;
         hop::outbound(&mut head.fields, way, &upstream.lease().proxy.token);
@@ -296,6 +343,16 @@ impl Router {
             upgrade: way.upgrades.then(|| WEBSOCKET.to_owned()),
         }))
     }
+}
+
+/// A dev server as the API lists it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    server: &'a Listening,
+    /// Its address on a host of its own, where there are such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_of_its_own: Option<String>,
 }
 
 fn answer(response: Response<Bytes>) -> Decision<Router> {
@@ -356,5 +413,6 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
     Ok(response)
 }
 
+mod own_host;
 #[cfg(test)]
 mod tests;

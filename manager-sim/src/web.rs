@@ -28,8 +28,15 @@ pub fn asset(path: &str) -> Option<Page> {
     }
 }
 
-/// The user's page. `servers` is nothing where they cannot be listed now.
-pub fn page(user: &UserName, state: &State, servers: Option<&[Listening]>) -> Page {
+/// The user's page. `servers` is nothing where they cannot be listed now; `address` is that of a port
+/// on a host of its own, where there are such.
+pub fn page(
+    user: &UserName,
+    state: &State,
+    servers: Option<&[Listening]>,
+    address: impl Fn(u16) -> Option<String>,
+) -> Page {
+    let list = |servers| list(servers, &address);
     let body = [session(state), servers.map(list).unwrap_or_default()].concat();
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -71,27 +78,30 @@ fn session(state: &State) -> String {
 }
 
 /// Servers of the session first; others of the same user on that node are reachable as well.
-fn list(servers: &[Listening]) -> String {
+fn list(servers: &[Listening], address: &dyn Fn(u16) -> Option<String>) -> String {
     let (own, other): (Vec<_>, Vec<_>) = servers.iter().partition(|server| server.in_session);
     let mut html = "<h2>Dev servers</h2>\n".to_owned();
     if own.is_empty() {
         html += "<p>None yet. Start one in VS Code's terminal; it shows up here.</p>\n";
     }
-    html += &links(&own);
+    html += &links(&own, address);
     if !other.is_empty() {
         html += &format!(
             "<details><summary>Outside this session, on the same node</summary>\n{}</details>\n",
-            links(&other)
+            links(&other, address)
         );
     }
     html
 }
 
-fn links(servers: &[&Listening]) -> String {
+fn links(servers: &[&Listening], address: &dyn Fn(u16) -> Option<String>) -> String {
     let item = |server: &&Listening| {
         let process = server.process.as_deref().map(escape).unwrap_or_default();
         let port = server.port;
-        format!("<li><a href=\"/port/{port}/\">/port/{port}/</a> {process}</li>\n")
+        let own = address(port).map_or_else(String::new, |address| {
+            format!(" <a href=\"{}\">on a host of its own</a>", escape(&address))
+        });
+        format!("<li><a href=\"/port/{port}/\">/port/{port}/</a> {process}{own}</li>\n")
     };
     let items: String = servers.iter().map(item).collect();
     if items.is_empty() {
@@ -141,7 +151,8 @@ mod tests {
     }
 
     fn render(state: &State, servers: Option<&[Listening]>) -> String {
-        page(&"alice".parse().unwrap(), state, servers).1
+        let address = |port| Some(format!("http://{port}--7.localhost/"));
+        page(&"alice".parse().unwrap(), state, servers, address).1
     }
 
     #[test]
@@ -157,6 +168,7 @@ mod tests {
             Some(&[server(5500, "node", true), server(3000, "vite", false)]),
         );
         assert!(html.contains("<a href=\"/port/5500/\">/port/5500/</a> node"));
+        assert!(html.contains("href=\"http://5500--7.localhost/\""));
         assert!(html.contains("href=\"/code/?tkn=ab\""));
         assert!(html.contains(">Cancel<"));
         assert!(html.find("/port/5500/") < html.find("Outside this session"));

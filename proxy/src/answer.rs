@@ -14,6 +14,7 @@ use http::{
 use thiserror::Error;
 
 use crate::{
+    auth::NoRandom,
     http1::{framing::BadFraming, head::BadHead},
     ports::Listening,
     route::{RouteError, TargetPort},
@@ -30,6 +31,12 @@ pub enum Problem {
     /// A one-time link that is not good any more.
     #[error("a one-time link was refused")]
     BadLink,
+    /// A ticket for a port's own host that is not good there, or not any more.
+    #[error("a ticket was refused")]
+    BadTicket,
+    /// No ticket can be made.
+    #[error("there is no ticket to give")]
+    NoTicket(#[source] NoRandom),
     /// The target makes no sense.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -42,6 +49,9 @@ pub enum Problem {
     /// A page of another site asks for an upgrade.
     #[error("asked by a page of another site")]
     ForeignPage,
+    /// A page at a port's own host wants to read from another port.
+    #[error("a page may not read from port `{0}`")]
+    OtherPort(TargetPort),
     /// The request has come through here before, and again.
     #[error("the request goes in circles")]
     Loop,
@@ -88,6 +98,18 @@ impl Problem {
                 "This sign-in link was used already or is too old.",
                 "Run `hpc-proxy url` for a new one.",
             ),
+            Self::BadTicket => with(
+                StatusCode::FORBIDDEN,
+                "bad-ticket",
+                "This way to the page was used already, is too old, or leads elsewhere.",
+                "Open the page's address once more.",
+            ),
+            Self::NoTicket(_) => with(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-ticket",
+                "The node has no random bytes at the moment.",
+                "Try again.",
+            ),
             Self::Route(error) => route_answer(error),
             Self::Method => Answer {
                 extra: Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
@@ -109,6 +131,13 @@ impl Problem {
                 "foreign-page",
                 "This connection was asked for by a page of another site.",
                 "Only pages that came through this proxy may connect to your dev servers.",
+            ),
+            Self::OtherPort(port) => with(
+                StatusCode::FORBIDDEN,
+                "other-port",
+                format!("A page of another port may not read from the server on port {port}."),
+                "Across hosts it may open WebSockets, scripts, styles and pictures, as on localhost. \
+                 Opened below /port/N/ it may read.",
             ),
             Self::Loop => with(
                 StatusCode::LOOP_DETECTED,

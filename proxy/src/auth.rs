@@ -10,7 +10,7 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::hex;
+use crate::{hex, route::TargetPort};
 
 /// The cookie of a browser that came by a one-time link.
 pub const COOKIE: &str = "__hpc_proxy";
@@ -74,6 +74,12 @@ impl Token {
     /// not let its thief answer for the proxy.
     pub fn cookie_value(&self) -> String {
         hex::encode(&self.mac("cookie", &[]).finalize().into_bytes())
+    }
+
+    /// What the cookie holds at the own host of `port`: good for that port, and nowhere else.
+    pub fn host_cookie_value(&self, port: TargetPort) -> String {
+        let mac = self.mac("host cookie", &[&port.get().to_be_bytes()]);
+        hex::encode(&mac.finalize().into_bytes())
     }
 
     /// What the proxy called `instance` on `port` answers to a `nonce`.

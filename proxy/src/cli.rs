@@ -10,10 +10,10 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
-use hpc_proxy::{lease::Place, route::TargetPort};
+use hpc_proxy::{hostname::Domain, lease::Place, route::TargetPort};
 use thiserror::Error;
 
-use crate::{node, state_dir::StateDir};
+use crate::{framework::Framework, node, state_dir::StateDir};
 
 mod values;
 pub(crate) use values::Listen;
@@ -75,7 +75,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Serves until SIGTERM (the default).
     Serve(ServeArgs),
-    /// Prints a link that signs a browser in to the running proxy, once.
+    /// Prints where a dev server is opened: at the manager where the session has one, else by a link
+    /// that signs a browser in to the running proxy, once.
     Url(UrlArgs),
     /// Lists your own listening servers on this node; a proxy need not be running.
     Ports(OutputArgs),
@@ -134,6 +135,11 @@ struct ServeArgs {
     #[arg(long, env = "HPC_PROXY_UPGRADE", value_name = "PROTOCOL", value_delimiter = ',',
         value_parser = values::upgrade)]
     upgrade: Vec<String>,
+    /// The domain below which each port has a host of its own: http://5500.localhost:PORT/ is your
+    /// server on port 5500, with its own paths and an origin of its own. Empty: there are none.
+    #[arg(long, env = "HPC_PROXY_HOST_SUFFIX", value_name = "DOMAIN", default_value = "localhost",
+        value_parser = values::domain)]
+    host_suffix: values::Suffix,
     /// Serves as root too, whose servers are the node's own.
     #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
@@ -152,6 +158,23 @@ struct ServeArgs {
 struct UrlArgs {
     /// The dev server to open; without it the list of them.
     port: Option<TargetPort>,
+    /// Prints the path alone, for which no proxy need be running.
+    #[arg(long)]
+    path: bool,
+    /// Prints how a dev server of this kind is told the path that it is opened by, for those who
+    /// prefer that to rewritten pages.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "NAME",
+        requires = "port",
+        conflicts_with = "path",
+        hide_possible_values = true
+    )]
+    framework: Option<Framework>,
+    /// Where browsers see this proxy, as a session's manager says.
+    #[arg(long, env = "HPC_PROXY_PUBLIC_URL", value_name = "URL", value_parser = values::public_url)]
+    public_url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -248,12 +271,32 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) enum Action {
     Serve(Serve),
-    Url(Option<TargetPort>),
+    Url(Url),
     Ports(Output),
     Bridge,
     Doctor(Output),
     FreePort,
     Exec(Exec),
+}
+
+/// What is to be opened, and how that is told.
+#[derive(Debug)]
+pub(crate) struct Url {
+    pub(crate) port: Option<TargetPort>,
+    pub(crate) told: Told,
+    /// Where browsers see this proxy, without a slash at its end, if that is known.
+    pub(crate) front: Option<String>,
+}
+
+/// How an address is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// So that a browser can open it.
+    Whole,
+    /// By its path.
+    Path,
+    /// To a dev server.
+    To(Framework),
 }
 
 /// How data is printed.
@@ -276,6 +319,8 @@ pub(crate) struct Serve {
     /// Nothing: `sock` in the state directory.
     pub(crate) socket_dir: Option<PathBuf>,
     pub(crate) low_ports: bool,
+    /// Below which each port has a host of its own, if any does.
+    pub(crate) domain: Option<Domain>,
     /// In lowercase.
     pub(crate) upgrades: Vec<String>,
     pub(crate) allow_root: bool,
@@ -321,7 +366,7 @@ impl Cli {
         let action = match self.command {
             None => Action::Serve(self.serve.check()),
             Some(Command::Serve(serve)) => Action::Serve(serve.check()),
-            Some(Command::Url(UrlArgs { port })) => Action::Url(port),
+            Some(Command::Url(url)) => Action::Url(url.check()),
             Some(Command::Ports(output)) => Action::Ports(output.check()),
             Some(Command::Bridge) => Action::Bridge,
             Some(Command::Doctor(output)) => Action::Doctor(output.check()),
@@ -349,6 +394,21 @@ impl Config {
         match &self.lease {
             LeasePath::Home(home) => Place::in_home(home, job, &host),
             LeasePath::PortFile(file) => Place::beside(file, job, &host),
+        }
+    }
+}
+
+impl UrlArgs {
+    fn check(self) -> Url {
+        let told = match self.framework {
+            Some(framework) => Told::To(framework),
+            None if self.path => Told::Path,
+            None => Told::Whole,
+        };
+        Url {
+            port: self.port,
+            told,
+            front: self.public_url.filter(|url| !url.is_empty()),
         }
     }
 }
@@ -399,6 +459,7 @@ impl ServeArgs {
             max_connections: NonZeroUsize::new(self.max_connections),
             socket_dir: self.socket_dir,
             low_ports: self.low_ports,
+            domain: self.host_suffix.0,
             upgrades: self.upgrade,
             allow_root: self.allow_root,
         }

@@ -38,6 +38,8 @@ pub(crate) enum Failure {
     Bridge(#[from] BridgeError),
     #[error(transparent)]
     Exec(ExecError),
+    #[error("a server with a base path of its own cannot be opened below `{0}`")]
+    NoBase(String),
     #[error("cannot go on")]
     Io(#[from] io::Error),
 }
@@ -78,6 +80,7 @@ impl Failure {
             Self::NoProxy(_) | Self::Bridge(BridgeError::NotHere(_)) => {
                 "start one with `hpc-proxy`, on this node"
             }
+            Self::NoBase(_) => "open it by the path that `hpc-proxy url --path PORT` prints",
             Self::Exec(error) => error.hint(),
             Self::Token(_) | Self::Io(_) => "run it with --verbose for more",
         }

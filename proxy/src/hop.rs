@@ -3,11 +3,13 @@
 
 use crate::{
     headers,
+    hostname::Siblings,
     http1::{
         fields::{Edit, Fields},
         name::Name,
     },
     rewrite::Prefix,
+    route::TargetPort,
     service::Peer,
 };
 
@@ -18,6 +20,8 @@ pub(crate) struct Hop {
     pub(crate) prefix: Option<Prefix>,
     /// The browser's own `Host`.
     pub(crate) host: Option<Vec<u8>>,
+    /// The port at whose own host the browser is while it asks another for something.
+    pub(crate) page: Option<TargetPort>,
     scheme: Vec<u8>,
     chain: Vec<u8>,
 }
@@ -44,13 +48,23 @@ impl Hop {
             chain.extend_from_slice(b", ");
         }
         chain.extend_from_slice(peer.to_string().as_bytes());
+        let host = stated(Name::XForwardedHost);
+        let host = host.or_else(|| fields.get(Name::Host).map(<[u8]>::to_vec));
+        let page = host.as_deref().and_then(Siblings::port_of);
         Self {
+            page: page.filter(|_| prefix.as_ref().is_some_and(Prefix::is_sibling)),
             prefix,
-            host: stated(Name::XForwardedHost)
-                .or_else(|| fields.get(Name::Host).map(<[u8]>::to_vec)),
+            host,
             scheme: stated(Name::XForwardedProto).unwrap_or_else(|| b"http".to_vec()),
             chain,
         }
+    }
+
+    /// Where the browser sees the user's other ports when it sees `port` at a host of its own.
+    pub(crate) fn siblings(&self, port: Option<TargetPort>) -> Option<Siblings> {
+        let on_own_host = self.prefix.as_ref().is_some_and(Prefix::is_root);
+        let host = self.host.as_ref().filter(|_| on_own_host)?;
+        Siblings::of(host, port?)
     }
 
     /// Replaces what the request says of its way by what is known, and moves it to the origin of
@@ -59,7 +73,7 @@ impl Hop {
         headers::strip_claims(fields);
         self.move_origin(fields, host);
         fields.set(Name::Host, host.as_bytes());
-        if let Some(prefix) = &self.prefix {
+        if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_root()) {
             fields.push(Name::XForwardedPrefix, prefix.as_str().as_bytes());
         }
         if let Some(host) = &self.host {
@@ -70,7 +84,8 @@ impl Hop {
     }
 
     /// `Origin` and `Referer` are moved if they name the front itself; a foreign one stays, so that
-    /// the dev server's own check still refuses it (behaviour 119).
+    /// the dev server's own check still refuses it (behaviour 119). On a port's own host they are that
+    /// port's, whichever it asks: the other one decides, as it does on localhost.
     fn move_origin(&self, fields: &mut Fields, host: &str) {
         let Some(front) = &self.host else { return };
         let of_front = |value: &[u8]| -> Option<usize> {
@@ -85,6 +100,10 @@ impl Hop {
                 .then_some(scheme_end + front.len())
         };
         let moved = format!("http://{host}").into_bytes();
+        let page = self
+            .page
+            .map(|page| format!("http://localhost:{page}").into_bytes());
+        let moved = page.as_ref().unwrap_or(&moved);
         fields.edit(Name::Origin, |value| match of_front(value) {
             Some(end) if end == value.len() => Edit::Replace(moved.clone()),
             _ => Edit::Keep,
@@ -95,6 +114,7 @@ impl Hop {
             };
             let path = &value[end..];
             let inside = match &self.prefix {
+                _ if page.is_some() => Some(path),
                 None => Some(path),
                 Some(prefix) => path.strip_prefix(prefix.as_str().as_bytes()),
             };

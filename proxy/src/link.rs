@@ -30,8 +30,21 @@ pub struct BadCode;
 /// # Errors
 /// When the operating system has no random bytes.
 pub fn mint(key: &Token, subject: &str, now: SystemTime) -> Result<String, NoRandom> {
+    mint_for(VALID_FOR, key, subject, now)
+}
+
+/// [`mint`] for a code that waits for another time.
+///
+/// # Errors
+/// When the operating system has no random bytes.
+pub(crate) fn mint_for(
+    time: Duration,
+    key: &Token,
+    subject: &str,
+    now: SystemTime,
+) -> Result<String, NoRandom> {
     let nonce = Nonce::random()?;
-    let expires = seconds(now + VALID_FOR);
+    let expires = seconds(now + time);
     let mac = hex::encode(&mac(key, &nonce, expires, subject).finalize().into_bytes());
     Ok(format!("{expires:x}.{}.{mac}", nonce.to_hex()))
 }

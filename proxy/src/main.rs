@@ -9,6 +9,7 @@ mod cli;
 mod doctor;
 mod exec;
 mod failure;
+mod framework;
 mod free_port;
 mod list;
 mod listen;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     log::to_stderr(&config);
     let done = match &config.action {
         Action::Serve(serve) => serve::serve(&config, serve),
-        Action::Url(port) => url::print(&config, *port),
+        Action::Url(url) => url::print(&config, url),
         Action::Ports(output) => list::print(&config, *output),
         Action::Bridge => bridge::join(&config).map_err(Failure::from),
         Action::Doctor(output) => match doctor::print(&config, *output) {

@@ -6,11 +6,12 @@
 use std::fmt;
 
 use crate::{
+    hostname::Siblings,
     http1::{
         fields::{Edit, Fields},
         name::Name,
     },
-    route::{TargetPort, To},
+    route::{SIBLINGS, TargetPort, To},
 };
 
 /// The path under which the browser sees a dev server: `/port/5500`, or what a manager says.
@@ -31,9 +32,35 @@ impl Prefix {
         }
     }
 
-    /// A prefix stated by a manager: absolute, without a slash at its end, and of characters that
-    /// need no quoting in a header field, a cookie or a page.
+    /// That of a server which has a host of its own: none.
+    pub fn root() -> Self {
+        Self(String::new())
+    }
+
+    /// That of another port than the one whose own host the browser sees.
+    pub fn sibling(to: To<'_>) -> Self {
+        match to {
+            To::Port(port) => Self(format!("{SIBLINGS}{port}")),
+            To::Socket(_) => Self::of(to),
+        }
+    }
+
+    /// Whether it is one of those.
+    pub fn is_sibling(&self) -> bool {
+        self.0.starts_with(SIBLINGS)
+    }
+
+    /// Whether the browser sees the server's own paths.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A prefix stated by a manager: absolute, without a slash at its end unless that is all of it,
+    /// and of characters that need no quoting in a header field, a cookie or a page.
     pub fn parse(text: &str) -> Option<Self> {
+        if text == "/" {
+            return Some(Self::root());
+        }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
         let sound = text.starts_with('/')
             && !text.starts_with("//")
@@ -78,6 +105,8 @@ pub struct View<'a> {
     pub moves_urls: bool,
     /// The browser's own `Host`: a URL of that origin is a dev server's, too.
     pub public_host: Option<&'a str>,
+    /// Where the browser sees the user's other ports, if each has a host of its own.
+    pub siblings: Option<&'a Siblings>,
     /// Cookies of the proxy and those in front of it, which a dev server must not set.
     pub reserved_cookies: &'a [&'a str],
 }
@@ -145,7 +174,8 @@ impl View<'_> {
                 let (authority, path) =
                     rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
                 if !self.is_own(authority) {
-                    return None;
+                    let host = self.siblings?.host(local_port(authority)?);
+                    return Some(format!("//{host}{path}"));
                 }
                 path
             }
@@ -189,11 +219,7 @@ impl View<'_> {
     }
 
     fn is_own(&self, authority: &str) -> bool {
-        let local = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
-        let is_local = authority.rsplit_once(':').is_some_and(|(host, port)| {
-            local.iter().any(|local| host.eq_ignore_ascii_case(local))
-                && self.port.is_some_and(|own| port == own.to_string())
-        });
+        let is_local = self.port.is_some() && local_port(authority) == self.port;
         is_local
             || self
                 .public_host
@@ -201,12 +227,14 @@ impl View<'_> {
     }
 
     /// A `Set-Cookie` (RFC 6265 section 4.1) confined to the prefix, or nothing where the dev
-    /// server must not set it: our own names, and `__Host-` ones, which demand `Path=/`.
+    /// server must not set it: our own names, and `__Host-` ones, which demand `Path=/`, unless it
+    /// has the host for itself.
     fn cookie(&self, value: &[u8]) -> Option<Vec<u8>> {
         let mut attributes = value.split(|byte| *byte == b';');
         let pair = attributes.next()?;
         let name = cookie_name(pair);
-        let reserved = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-")
+        let for_host = name.len() >= 7 && name[..7].eq_ignore_ascii_case(b"__host-");
+        let reserved = for_host && !self.prefix.is_root()
             || self
                 .reserved_cookies
                 .iter()
@@ -239,6 +267,14 @@ impl View<'_> {
     }
 }
 
+/// The port of a server of this machine.
+fn local_port(authority: &str) -> Option<TargetPort> {
+    let local = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
+    let (host, port) = authority.rsplit_once(':')?;
+    let is_local = local.iter().any(|local| host.eq_ignore_ascii_case(local));
+    port.parse().ok().filter(|_| is_local)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -252,6 +288,7 @@ mod tests {
             moves_urls: true,
             port: TargetPort::new(5500),
             public_host: Some("hpc.example.org"),
+            siblings: None,
             reserved_cookies: &["__hpc_proxy"],
         };
         let mut fields = Fields::new();
@@ -305,6 +342,7 @@ mod tests {
             moves_urls: true,
             port: TargetPort::new(5500),
             public_host: None,
+            siblings: None,
             reserved_cookies: &[],
         };
         for path in [&b"/\xe4"[..], "/ä".as_bytes()] {
@@ -346,6 +384,69 @@ mod tests {
             (Name::Link, "<broken", "<broken"),
         ] {
             assert_eq!(rewritten(name, before).as_deref(), Some(after), "{before}");
+        }
+    }
+
+    /// As a browser sees port 5500 at a host of its own.
+    fn on_own_host(name: Name, value: &str) -> Option<String> {
+        let port = TargetPort::new(5500).unwrap();
+        let host = "5500--7.apps.example.org:1";
+        let siblings = Siblings::of(host.as_bytes(), port);
+        let view = View {
+            prefix: &Prefix::root(),
+            moves_urls: true,
+            port: Some(port),
+            public_host: Some(host),
+            siblings: siblings.as_ref(),
+            reserved_cookies: &["__hpc_proxy", "__Host-__hpc_proxy"],
+        };
+        let mut fields = Fields::new();
+        fields.push(name, value.as_bytes());
+        view.rewrite(&mut fields);
+        fields
+            .get(name)
+            .map(|value| String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    // Behaviours 87 and 88.
+    #[test]
+    fn on_a_host_of_its_own_only_local_urls_move() {
+        for (before, after) in [
+            ("/x", "/x"),
+            ("x?y", "x?y"),
+            ("/port/5500/x", "/port/5500/x"),
+            ("http://localhost:5500/x", "/x"),
+            ("http://127.0.0.1:5500", "/"),
+            ("https://5500--7.apps.example.org:1/x", "/x"),
+            (
+                "http://localhost:8000/x?y",
+                "//8000--7.apps.example.org:1/x?y",
+            ),
+            ("http://[::1]:8000", "//8000--7.apps.example.org:1"),
+            ("http://localhost/x", "http://localhost/x"),
+            ("http://localhost:0/x", "http://localhost:0/x"),
+            ("https://example.org:8000/x", "https://example.org:8000/x"),
+        ] {
+            let found = on_own_host(Name::Location, before);
+            assert_eq!(found.as_deref(), Some(after), "{before}");
+        }
+    }
+
+    // Behaviour 89: no cookie leaves the host, and those of the front's names are not set.
+    #[test]
+    fn a_host_of_its_own_has_all_cookies_but_ours() {
+        for (before, after) in [
+            ("a=1; Path=/x; Secure", Some("a=1; Path=/x; Secure")),
+            ("a=1; Domain=apps.example.org; Path=/", Some("a=1; Path=/")),
+            (
+                "__Host-a=1; Secure; Path=/",
+                Some("__Host-a=1; Secure; Path=/"),
+            ),
+            ("__hpc_proxy=1", None),
+            ("__Host-__hpc_proxy=1; Secure; Path=/", None),
+        ] {
+            let found = on_own_host(Name::SetCookie, before);
+            assert_eq!(found.as_deref(), after, "{before}");
         }
     }
 
@@ -392,7 +493,8 @@ mod tests {
 
     #[test]
     fn a_prefix_is_plain() {
-        for text in ["", "x", "/x/", "//x", "/a b", "/a\"b", "/é", "/a;b"] {
+        assert_eq!(Prefix::parse("/"), Some(Prefix::root()));
+        for text in ["", "x", "/x/", "//x", "//", "/a b", "/a\"b", "/é", "/a;b"] {
             assert_eq!(Prefix::parse(text), None, "{text}");
         }
         assert!(Prefix::parse("/user/x-1/port/5500").is_some());

@@ -10,6 +10,9 @@ use thiserror::Error;
 /// The path below which the proxy answers itself; never forwarded.
 pub const OWN_PAGES: &str = "/_hpc-proxy/";
 
+/// The path, on a port's own host, below which its pages connect to the user's other ports.
+pub const SIBLINGS: &str = "/_hpc-proxy/port/";
+
 /// Where a dev server listens, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetPort(NonZeroU16);
@@ -124,10 +127,7 @@ pub enum RouteError {
 /// # Errors
 /// See [`RouteError`].
 pub fn parse(target: &[u8]) -> Result<Route<'_>, RouteError> {
-    let target = std::str::from_utf8(target).map_err(|_| RouteError::Malformed)?;
-    if !target.starts_with('/') || target.contains("%00") || target.contains('#') {
-        return Err(RouteError::Malformed);
-    }
+    let target = origin_form(target)?;
     if let Some(rest) = target.strip_prefix(OWN_PAGES) {
         return Ok(Route::Own(rest));
     }
@@ -157,6 +157,32 @@ pub fn parse(target: &[u8]) -> Result<Route<'_>, RouteError> {
     } else {
         Ok(Route::Bare(to, rest))
     }
+}
+
+/// Reads a target in origin-form that was asked for at a port's own host. Below [`SIBLINGS`] it is
+/// that of another port, which is told; else it is the server's own, as it is.
+///
+/// # Errors
+/// When it is none, or one of the proxy's own pages.
+pub fn on_own_host(target: &[u8]) -> Result<(Option<TargetPort>, &str), RouteError> {
+    let target = origin_form(target)?;
+    if !target.starts_with(OWN_PAGES) {
+        return Ok((None, target));
+    }
+    let sibling = target
+        .strip_prefix(SIBLINGS)
+        .ok_or(RouteError::NoSuchPath)?;
+    let port_end = sibling.find('/').ok_or(RouteError::NoSuchPath)?;
+    let (port, rest) = sibling.split_at(port_end);
+    Ok((Some(port.parse()?), rest))
+}
+
+fn origin_form(target: &[u8]) -> Result<&str, RouteError> {
+    let target = std::str::from_utf8(target).map_err(|_| RouteError::Malformed)?;
+    if !target.starts_with('/') || target.contains("%00") || target.contains('#') {
+        return Err(RouteError::Malformed);
+    }
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -296,6 +322,27 @@ mod tests {
                 Err(RouteError::Malformed),
                 "{target}"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_of_its_own_has_every_path_but_the_proxys() {
+        for target in ["/", "/port/1/", "//a?b", "/_hpc-proxy", "/a/_hpc-proxy/"] {
+            assert_eq!(on_own_host(target.as_bytes()), Ok((None, target)));
+        }
+        for rest in ["/", "//a?b", "/port/1/"] {
+            let target = format!("{SIBLINGS}8000{rest}");
+            let sibling = TargetPort::new(8000);
+            assert_eq!(on_own_host(target.as_bytes()), Ok((sibling, rest)));
+        }
+        for (target, refused) in [
+            ("/_hpc-proxy/ports", RouteError::NoSuchPath),
+            ("/_hpc-proxy/port/8000", RouteError::NoSuchPath),
+            ("/_hpc-proxy/port/0/", RouteError::BadPort("0".into())),
+            ("*", RouteError::Malformed),
+            ("/%00", RouteError::Malformed),
+        ] {
+            assert_eq!(on_own_host(target.as_bytes()), Err(refused), "{target}");
         }
     }
 

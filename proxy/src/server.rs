@@ -1,6 +1,8 @@
 //! The proxy itself: decides who asks for what, and where it goes.
 
-use std::{convert::Infallible, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow, convert::Infallible, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime,
+};
 
 use bytes::Bytes;
 use http::{
@@ -14,8 +16,10 @@ use crate::{
     accept::{self, Listener, Terms},
     answer::{Problem, Reader, json},
     auth::{self, Nonce, Token},
+    handover::Tickets,
     headers::{self, WEBSOCKET, cookie},
     hop::Hop,
+    hostname::{Domain, Siblings},
     http1::{
         fields::Fields,
         framing::Framing,
@@ -32,6 +36,9 @@ use crate::{
     socket::Socket,
     upstream::{DialError, Loopback, Target, owner::Owners},
 };
+
+mod own_host;
+use own_host::{Named, across};
 
 /// The cookie of a browser that came by a link: not for scripts, and not for requests that
 /// another site makes.
@@ -77,6 +84,8 @@ pub struct Rules {
     pub titles: bool,
     /// The directory of Unix-socket servers, if there is one.
     pub sockets: Option<PathBuf>,
+    /// Below which domain every port has a host of its own, if any does.
+    pub domain: Option<Domain>,
 }
 
 /// Serves `listeners` until `stop`, then lets what is under way end within its grace. `token` is
@@ -113,6 +122,7 @@ pub struct Proxy {
     servers: Arc<Servers>,
     loopback: Loopback,
     redeemed: Redeemed,
+    tickets: Tickets,
     metrics: Arc<Metrics>,
     started: Instant,
 }
@@ -133,6 +143,7 @@ pub struct Seen {
     moves_urls: bool,
     port: Option<TargetPort>,
     host: Option<String>,
+    siblings: Option<Siblings>,
 }
 
 impl Proxy {
@@ -160,6 +171,7 @@ impl Proxy {
             header: token.reveal(),
             cookie: token.cookie_value(),
             redeemed: Redeemed::default(),
+            tickets: Tickets::new(token.clone()),
             identity,
             token,
             rules,
@@ -178,10 +190,14 @@ impl Proxy {
         peer: Peer,
         known: &mut bool,
     ) -> Result<Decision<Self>, Problem> {
-        if let Some(page) = self.open_page(head)? {
+        let named = self.own_host(&head.fields);
+        if let Some(page) = self.open_page(head, named.as_ref())? {
             return Ok(Decision::Answer(page));
         }
-        let caller = self.caller(&head.fields, peer)?;
+        let caller = match self.caller(&head.fields, peer, named.as_ref()) {
+            Ok(caller) => caller,
+            Err(problem) => return self.to_front(head, named.as_ref()).ok_or(problem),
+        };
         *known = true;
         self.check_host(head, caller)?;
         if [&b"CONNECT"[..], b"TRACE"].contains(&head.method()) || head.target() == b"*" {
@@ -190,14 +206,28 @@ impl Proxy {
         let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         let upgrade = headers::asked_upgrade(head, framing, &self.upgrades).map(str::to_owned);
         let target = head.target().to_vec();
-        let (to, rest, prefix): (To<'_>, Vec<u8>, _) = match route::parse(&target)? {
+        let own_host = named.transpose()?;
+        let (route, prefix_of): (_, fn(To<'_>) -> Prefix) = match own_host {
+            None => (route::parse(&target)?, Prefix::of),
+            Some(own) => match route::on_own_host(&target)? {
+                (None, rest) => (Route::Below(To::Port(own), rest), |_| Prefix::root()),
+                (Some(other), rest) => (Route::Below(To::Port(other), rest), Prefix::sibling),
+            },
+        };
+        let (to, rest, prefix): (To<'_>, Vec<u8>, _) = match route {
             Route::Bare(to, query) if reads && upgrade.is_none() => {
                 return Ok(Decision::Answer(redirect_to_slash(to, query)));
             }
-            Route::Bare(to, query) => (to, format!("/{query}").into(), Some(Prefix::of(to))),
-            Route::Below(to, rest) => (to, rest.as_bytes().into(), Some(Prefix::of(to))),
+            Route::Bare(to, query) => (to, format!("/{query}").into(), Some(prefix_of(to))),
+            Route::Below(to, rest) => (to, rest.as_bytes().into(), Some(prefix_of(to))),
             Route::Whole(port) => (To::Port(port), target.clone(), None),
             route @ (Route::Index | Route::Own(_)) => {
+                if let Route::Own(page) = route
+                    && let Some(query) = page.strip_prefix("open?")
+                    && reads
+                {
+                    return self.give_ticket(query, &head.fields).map(Decision::Answer);
+                }
                 return if reads {
                     let path = shown(head).1;
                     self.own_page(&route, path).await.map(Decision::Answer)
@@ -214,12 +244,17 @@ impl Proxy {
                 return Err(Problem::SystemPort(port));
             }
         }
-        if upgrade.is_some() && caller != Caller::Manager && is_foreign(&head.fields) {
+        if upgrade.is_some() && caller != Caller::Manager && is_foreign(&head.fields, own_host) {
             return Err(Problem::ForeignPage);
+        }
+        let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
+        if hop.prefix.as_ref().is_some_and(Prefix::is_sibling)
+            && let Some(elsewhere) = across(&hop, head, to, &rest, upgrade.is_some())?
+        {
+            return Ok(Decision::Answer(elsewhere));
         }
         let target = self.loopback.choose(to).await?;
 
-        let hop = Hop::describe(&head.fields, peer, caller == Caller::Manager, prefix);
         let fields = &mut head.fields;
         if headers::goes_in_circles(fields) {
             return Err(Problem::Loop);
@@ -238,7 +273,9 @@ impl Proxy {
             To::Port(port) => Some(port),
             To::Socket(_) => None,
         };
+        let siblings = hop.siblings(port);
         let seen = Seen {
+            siblings,
             moves_urls: hop.prefix.is_some(),
             prefix: hop.prefix.unwrap_or_else(|| Prefix::whole(to)),
             port,
@@ -251,8 +288,13 @@ impl Proxy {
         }))
     }
 
-    /// The two pages for those who have no token yet.
-    fn open_page(&self, head: &RequestHead) -> Result<Option<Page>, Problem> {
+    /// The pages for those who have no token yet: proofs everywhere, links at the front, and tickets
+    /// where they lead.
+    fn open_page(
+        &self,
+        head: &RequestHead,
+        named: Option<&Named>,
+    ) -> Result<Option<Page>, Problem> {
         let token = &self.token;
         let page = std::str::from_utf8(head.target())
             .ok()
@@ -267,6 +309,13 @@ impl Proxy {
             return Ok(Some(whole(json(
                 &serde_json::to_value(proof).expect("two strings"),
             ))));
+        }
+        if let Some(named) = named {
+            let query = page.strip_prefix("enter?");
+            let Some((query, port)) = query.zip(named.as_ref().ok()) else {
+                return Ok(None);
+            };
+            return self.take_ticket(query, *port, &head.fields).map(Some);
         }
         let Some(query) = page.strip_prefix("login?") else {
             return Ok(None);
@@ -291,7 +340,12 @@ impl Proxy {
         Ok(Some(response))
     }
 
-    fn caller(&self, fields: &Fields, peer: Peer) -> Result<Caller, Problem> {
+    fn caller(
+        &self,
+        fields: &Fields,
+        peer: Peer,
+        named: Option<&Named>,
+    ) -> Result<Caller, Problem> {
         let mut claims = fields.all(Name::Token);
         match (claims.next(), claims.next()) {
             (Some(claim), None) if auth::same(self.header.as_bytes(), claim) => {
@@ -308,9 +362,14 @@ impl Proxy {
                 return Ok(Caller::Manager);
             }
             (None, _) => {
+                let own = match named {
+                    None => Some(Cow::Borrowed(&self.cookie)),
+                    Some(Ok(port)) => Some(Cow::Owned(self.token.host_cookie_value(*port))),
+                    Some(Err(_)) => None,
+                };
                 // A dev server may have set another by that name, for a path of its own.
                 let mut claims = cookie(fields, auth::COOKIE);
-                if claims.any(|claim| auth::same(self.cookie.as_bytes(), claim)) {
+                if own.is_some_and(|own| claims.any(|claim| auth::same(own.as_bytes(), claim))) {
                     return Ok(Caller::Browser);
                 }
             }
@@ -324,7 +383,7 @@ impl Proxy {
     /// A page of another site can have its name point here (S15). A cookie or the token is never
     /// sent along then; without either, the name is all that tells.
     fn check_host(&self, head: &RequestHead, caller: Caller) -> Result<(), Problem> {
-        if caller != Caller::Anyone && !head.is_absolute {
+        if caller != Caller::Anyone && !head.is_absolute || self.is_below_domain(&head.fields) {
             return Ok(());
         }
         let own = head.fields.get(Name::Host).is_none_or(|host| {
@@ -450,6 +509,7 @@ impl Service for Proxy {
             moves_urls: seen.moves_urls,
             port: seen.port,
             public_host: seen.host.as_deref(),
+            siblings: seen.siblings.as_ref(),
             reserved_cookies: &auth::COOKIES,
         }
         .rewrite(fields);
@@ -467,14 +527,18 @@ impl Service for Proxy {
 }
 
 /// Whether a page of another origin than the one that it asks makes this request, as far as the
-/// browser says (S14).
-fn is_foreign(fields: &Fields) -> bool {
+/// browser says (S14). Where ports have hosts of their own, each is home to the others.
+fn is_foreign(fields: &Fields, own_host: Option<TargetPort>) -> bool {
     let host = fields.get(Name::Host).unwrap_or_default();
+    let siblings = own_host.and_then(|port| Siblings::of(host, port));
     fields.all(Name::Origin).any(|origin| {
         let named = origin
             .strip_prefix(b"http://")
             .or_else(|| origin.strip_prefix(b"https://"));
-        !named.is_some_and(|named| is_host(named) && named.eq_ignore_ascii_case(host))
+        let is_sibling = |named| siblings.as_ref().is_some_and(|all| all.has(named));
+        !named.is_some_and(|named| {
+            is_host(named) && (named.eq_ignore_ascii_case(host) || is_sibling(named))
+        })
     })
 }
 

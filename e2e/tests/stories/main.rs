@@ -3,6 +3,7 @@
 //! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
 //! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
 
+mod a_host_of_its_own;
 mod a_session_starts;
 mod endings;
 mod impostors;
@@ -63,6 +64,10 @@ on_every_cluster! {
         browser_sync_reloads_under_the_prefix;
     two_users_share_a_node:
         two_users_share_a_node;
+    a_host_of_its_own:
+        a_dev_server_has_a_host_of_its_own
+        nobody_else_gets_to_that_host
+        a_page_on_a_host_of_its_own_is_alone;
     wrong_ports:
         nothing_listens
         it_is_not_my_server;

@@ -23,7 +23,9 @@ done
 
 IDE_PORT=$(without_settings "$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
 IDE_TOKEN_FILE=$lease.ide-token
-export IDE_PORT IDE_TOKEN_FILE
+# For `hpc-proxy url` in the IDE's terminals.
+HPC_PROXY_PUBLIC_URL=$url
+export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PUBLIC_URL
 
 own_files=("$lease.ide" "$lease.ide-token")
 # Each is complete when it appears under its name, and the port comes last: who sees it may read

@@ -7,7 +7,10 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::shell::{HoldsNul, quote};
+use crate::{
+    front::Front,
+    shell::{HoldsNul, quote},
+};
 
 /// How a job ends: the trap that passes a signal on, and the one way out.
 const LIFECYCLE: &str = include_str!("lifecycle.sh");
@@ -56,17 +59,19 @@ pub struct JobScript {
 }
 
 impl JobScript {
-    /// The text for sbatch.
+    /// The text for sbatch; `front` is the manager's address for browsers, which the session's own
+    /// programs may show.
     ///
     /// # Errors
     /// When a value holds a NUL byte.
-    pub fn build(&self) -> Result<String, HoldsNul> {
+    pub fn build(&self, front: &Front) -> Result<String, HoldsNul> {
         let ide_command = quote(&self.ide_command)?;
         let head = format!("#!/bin/bash\nide_command={ide_command}\n");
         Ok(match self.kind {
             IdeKind::Vscode => {
                 let hpc_proxy = quote(&self.hpc_proxy)?;
-                format!("{head}hpc_proxy={hpc_proxy}\n{LIFECYCLE}{PROXY}{IDE}")
+                let url = quote(&front.to_string())?;
+                format!("{head}hpc_proxy={hpc_proxy}\nurl={url}\n{LIFECYCLE}{PROXY}{IDE}")
             }
             IdeKind::Other => format!("{head}{LIFECYCLE}{IDE}"),
         })
@@ -104,6 +109,10 @@ fi
 for _ in {1..600}; do sleep 0.1; done
 "#;
 
+    fn front() -> Front {
+        "https://hpc.example.org".parse().unwrap()
+    }
+
     struct Job {
         home: tempfile::TempDir,
         shell: Child,
@@ -129,7 +138,7 @@ for _ in {1..600}; do sleep 0.1; done
                 hpc_proxy: hpc_proxy.to_str().unwrap().into(),
                 ide_command: ide_command.into(),
             };
-            fs::write(home.path().join("script"), script.build().unwrap()).unwrap();
+            fs::write(home.path().join("script"), script.build(&front()).unwrap()).unwrap();
             let log = fs::File::create(home.path().join("log")).unwrap();
             let shell = Command::new("bash")
                 .arg(home.path().join("script"))
@@ -186,13 +195,17 @@ for _ in {1..600}; do sleep 0.1; done
     }
 
     const IDE: &str = r#"trap 'touch "$HOME/ide-told"; exit 0' TERM
-echo "$IDE_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE")" >"$HOME/ide"
+echo "$IDE_PORT $(stat -c %a "$IDE_TOKEN_FILE") $(wc -c <"$IDE_TOKEN_FILE") $HPC_PROXY_PUBLIC_URL" \
+  >"$HOME/ide"
 for _ in {1..600}; do sleep 0.1; done"#;
 
     #[test]
     fn the_ide_is_given_its_port_and_its_token() {
         let mut job = Job::start(IdeKind::Vscode, IDE, |_| ());
-        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
+        assert_eq!(
+            job.awaits_file("ide"),
+            "34567 600 64 https://hpc.example.org\n"
+        );
         assert_eq!(job.file(".hpc-proxy/job-7.ide").unwrap(), "34567\n");
         assert_eq!(job.file("complaint"), None);
         job.term();
@@ -235,7 +248,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
                 fs::write(directory.join(format!("job-7.{name}")), "stale").unwrap();
             }
         });
-        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
+        assert!(job.awaits_file("ide").starts_with("34567 600 64 "));
         assert_eq!(job.file("complaint"), None);
         assert_eq!(job.file(".hpc-proxy/job-7.token"), None);
         job.term();
@@ -293,8 +306,8 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
             hpc_proxy: "hpc-proxy".into(),
             ide_command: String::new(),
         };
-        assert!(!script.build().unwrap().contains("hpc_proxy="));
-        assert!(!script.build().unwrap().contains("--port"));
+        assert!(!script.build(&front()).unwrap().contains("hpc_proxy="));
+        assert!(!script.build(&front()).unwrap().contains("--port"));
     }
 
     proptest! {
@@ -309,7 +322,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
                 hpc_proxy: hpc_proxy.clone(),
                 ide_command: ide_command.clone(),
             };
-            let text = script.build().unwrap();
+            let text = script.build(&front()).unwrap();
             prop_assert!(!text.contains('\r'));
             let head = text.split(LIFECYCLE).next().unwrap();
             let output = Command::new("bash")

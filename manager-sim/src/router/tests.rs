@@ -99,6 +99,8 @@ impl Front {
             sessions: Arc::new(sessions),
             signed_in,
             hosts: Vec::new(),
+            front: crate::front::Front::plain("localhost".into()),
+            port_hosts: Some(PortHosts::new("apps.example.org".parse().unwrap(), key)),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -113,7 +115,7 @@ impl Front {
         });
         Self {
             address,
-            cookie: format!("{COOKIE}={secret}"),
+            cookie: format!("hpc_manager={secret}"),
             view,
             stop,
             _directory: directory,
@@ -122,12 +124,23 @@ impl Front {
 
     /// What comes back for a request of alice's browser, up to the end of the connection.
     async fn sends(&self, start: &str, fields: &str, body: &str) -> String {
-        let Self {
-            address, cookie, ..
-        } = self;
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let cookie = format!("a=1; {}", self.cookie);
+        self.sends_to("localhost", &cookie, start, fields, body)
+            .await
+    }
+
+    /// The same for a browser that holds `cookie` at `host`.
+    async fn sends_to(
+        &self,
+        host: &str,
+        cookie: &str,
+        start: &str,
+        fields: &str,
+        body: &str,
+    ) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "{start} HTTP/1.1\r\nHost: localhost\r\nCookie: a=1; {cookie}\r\nConnection: close\r\n\
+            "{start} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\
              {fields}\r\n{body}"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -234,7 +247,7 @@ async fn hints_and_trailers_come_back_and_our_own_cookie_does_not() {
         "{answered}"
     );
     assert!(answered.contains("Set-Cookie: b=2"), "{answered}");
-    assert!(!answered.contains(COOKIE), "{answered}");
+    assert!(!answered.contains("hpc_manager"), "{answered}");
 }
 
 // S7.
@@ -279,4 +292,224 @@ async fn a_session_that_is_not_connected_is_waited_for() {
         assert!(answered.contains(field), "{answered}");
     }
     assert!(asked.try_recv().is_err());
+}
+
+const PAGE: &str = "Accept: text/html\r\n";
+const OWN_HOST: &str = "5500--7.apps.example.org";
+
+/// Where an answer sends its browser, which must be below `origin`.
+fn sent_on(answered: &str, origin: &str) -> String {
+    assert!(answered.starts_with("HTTP/1.1 303 "), "{answered}");
+    let to = answered.split_once("\r\nlocation: ").unwrap().1;
+    let to = to.split_once("\r\n").unwrap().0;
+    let below = to.strip_prefix(origin).and_then(|to| to.strip_prefix('/'));
+    format!("GET /{}", below.expect(to))
+}
+
+/// What alice's browser holds at the host of port 5500, and the request by which it got there.
+async fn handed_over(front: &Front, target: &str) -> (String, String) {
+    let first = front
+        .sends_to(OWN_HOST, "a=1", &format!("GET {target}"), PAGE, "")
+        .await;
+    let open = sent_on(&first, "http://localhost");
+    let enter = sent_on(
+        &front.sends(&open, PAGE, "").await,
+        &format!("http://{OWN_HOST}"),
+    );
+    let entered = front.sends_to(OWN_HOST, "a=1", &enter, PAGE, "").await;
+    let onward = sent_on(&entered, &format!("//{OWN_HOST}"));
+    assert_eq!(onward, format!("GET {target}"));
+    let cookie = entered.split_once("\r\nset-cookie: ").unwrap().1;
+    let (cookie, attributes) = cookie.split_once(';').unwrap();
+    assert!(
+        attributes.starts_with(" HttpOnly; SameSite=Lax; Path=/\r\n"),
+        "{entered}"
+    );
+    (cookie.to_owned(), enter)
+}
+
+// S12 and S16.
+#[tokio::test]
+async fn a_browser_is_handed_over_to_a_host_of_a_port() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (cookie, _) = handed_over(&front, "//a%2Fb?x=%20").await;
+    assert!(requests(&mut asked).is_empty());
+    let cookie = format!("a=1; {cookie}");
+    let answered = front
+        .sends_to(OWN_HOST, &cookie, "GET //a%2Fb?x=%20", "", "")
+        .await;
+    assert!(answered.ends_with("\r\n\r\nok"), "{answered}");
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    let token = identity().token.reveal();
+    assert_eq!(
+        request.replace(&token, "TOKEN"),
+        "GET /port/5500//a%2Fb?x=%20 HTTP/1.1\r\n\
+         Host: 5500--7.apps.example.org\r\n\
+         Cookie: a=1\r\n\
+         X-Forwarded-Host: 5500--7.apps.example.org\r\n\
+         X-Forwarded-For: 127.0.0.1\r\n\
+         X-Forwarded-Proto: http\r\n\
+         X-Forwarded-Prefix: /\r\n\
+         X-Hpc-Proxy-Token: TOKEN\r\n\r\n"
+    );
+}
+
+#[tokio::test]
+async fn a_ticket_works_once_and_for_its_host_only() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (_, used) = handed_over(&front, "/").await;
+    let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
+    let opened = front.sends(open, PAGE, "").await;
+    let fresh = sent_on(&opened, &format!("http://{OWN_HOST}"));
+    let other = "5501--7.apps.example.org";
+    for (host, enter) in [(OWN_HOST, &used), (other, &fresh)] {
+        let refused = front.sends_to(host, "a=1", enter, PAGE, "").await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+        assert!(!refused.contains("set-cookie"), "{refused}");
+    }
+    let entered = front.sends_to(OWN_HOST, "a=1", &fresh, PAGE, "").await;
+    assert!(entered.contains("set-cookie"), "{entered}");
+    assert!(requests(&mut asked).is_empty());
+}
+
+// S32: whether another's session or none, the answer is the same.
+#[tokio::test]
+async fn no_ticket_leads_to_another_session() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    for name in ["5500--8", "5500--0", "5500", "5500--7-7"] {
+        let open = format!("GET /_hpc-proxy/open?name={name}&to=/");
+        let refused = front.sends(&open, "", "").await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{name}: {refused}");
+        assert!(refused.contains("\"not-your-session\""), "{refused}");
+    }
+    for query in [
+        "",
+        "?",
+        "?name=5500--7",
+        "?name=5500--7&to=x",
+        "?name=x&to=/",
+    ] {
+        let open = format!("GET /_hpc-proxy/open{query}");
+        let refused = front.sends(&open, "", "").await;
+        assert!(refused.starts_with("HTTP/1.1 404 "), "{query}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_opens_its_own_host_and_nothing_else() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (there, _) = handed_over(&front, "/").await;
+    for (host, cookie, start) in [
+        // The manager's own cookie, wherever it came from.
+        (OWN_HOST, &front.cookie, "GET /"),
+        ("localhost", &there, "GET /"),
+        ("localhost", &there, "GET /port/5500/"),
+        ("localhost", &there, "GET /api/v1/session"),
+        (
+            "localhost",
+            &there,
+            "GET /_hpc-proxy/open?name=5500--7&to=/",
+        ),
+        ("5501--7.apps.example.org", &there, "GET /"),
+        ("5500--8.apps.example.org", &there, "GET /"),
+    ] {
+        let refused = front.sends_to(host, cookie, start, "", "").await;
+        assert!(
+            refused.starts_with("HTTP/1.1 401 "),
+            "{host} {start}: {refused}"
+        );
+    }
+    for host in ["5500.apps.example.org", "apps.example.org", "x.localhost"] {
+        let refused = front.sends_to(host, &there, "GET /", "", "").await;
+        assert!(refused.starts_with("HTTP/1.1 421 "), "{host}: {refused}");
+    }
+    // What belongs to the proxy is nobody's path there.
+    let own = front
+        .sends_to(OWN_HOST, &there, "GET /_hpc-proxy/ports", "", "")
+        .await;
+    assert!(own.starts_with("HTTP/1.1 404 "), "{own}");
+    assert!(requests(&mut asked).is_empty());
+}
+
+// S14.
+#[tokio::test]
+async fn another_site_connects_to_no_host_of_a_port() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (cookie, _) = handed_over(&front, "/").await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (start, more) in [("GET /ws", upgrade), ("POST /", "Content-Length: 0\r\n")] {
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://localhost",
+            "http://5500--8.apps.example.org",
+            "http://5500--7.apps.example.org:1",
+        ] {
+            let fields = format!("{more}Origin: {origin}\r\n");
+            let refused = front.sends_to(OWN_HOST, &cookie, start, &fields, "").await;
+            assert!(
+                refused.starts_with("HTTP/1.1 403 "),
+                "{start} {origin}: {refused}"
+            );
+        }
+    }
+    assert!(requests(&mut asked).is_empty());
+    for origin in [OWN_HOST, "8000--7.apps.example.org"] {
+        let fields = format!("Content-Length: 0\r\nOrigin: http://{origin}\r\n");
+        let answered = front
+            .sends_to(OWN_HOST, &cookie, "POST /", &fields, "")
+            .await;
+        assert!(answered.ends_with("\r\n\r\nok"), "{origin}: {answered}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_person_is_sent_to_sign_in() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    for (start, fields) in [
+        ("GET /", "Accept: */*\r\n"),
+        ("GET /", "Accept: text/html\r\nSec-Fetch-Mode: no-cors\r\n"),
+        ("POST /", "Accept: text/html\r\nContent-Length: 0\r\n"),
+    ] {
+        let refused = front.sends_to(OWN_HOST, "a=1", start, fields, "").await;
+        assert!(refused.starts_with("HTTP/1.1 401 "), "{start}: {refused}");
+    }
+}
+
+// Behaviour 29.
+#[tokio::test]
+async fn a_path_that_a_server_knows_itself_goes_on_whole() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    front.sends("GET /absport/8000/a?b", "", "").await;
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    assert!(request.starts_with("GET /absport/8000/a?b HTTP/1.1\r\n"));
+    assert!(!request.contains("X-Forwarded-Prefix"), "{request}");
+}
+
+#[tokio::test]
+async fn a_page_asks_for_another_port_through_its_own_host() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (cookie, _) = handed_over(&front, "/").await;
+    let start = "GET /_hpc-proxy/port/35729/livereload.js?a";
+    front.sends_to(OWN_HOST, &cookie, start, "", "").await;
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    assert!(
+        request.starts_with("GET /port/35729/livereload.js?a HTTP/1.1\r\n"),
+        "{request}"
+    );
+    for stated in [
+        "X-Forwarded-Host: 5500--7.apps.example.org",
+        "X-Forwarded-Prefix: /_hpc-proxy/port/35729",
+    ] {
+        assert!(request.contains(&format!("\r\n{stated}\r\n")), "{request}");
+    }
 }

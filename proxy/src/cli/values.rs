@@ -7,6 +7,12 @@ use std::{
     time::Duration,
 };
 
+use hpc_proxy::{
+    hostname::{Domain, NotADomain},
+    http1::target::is_host,
+    rewrite::Prefix,
+};
+
 /// Bytes that the path of a Unix socket may have: `sun_path` of unix(7), less its NUL.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// Upgrades that are never passed on: a second HTTP inside the first runs past every check.
@@ -19,6 +25,34 @@ pub(crate) enum Listen {
     Tcp,
     /// On a Unix socket at this absolute path.
     Unix(PathBuf),
+}
+
+/// A domain, or none.
+#[derive(Clone, Debug)]
+pub(super) struct Suffix(pub(super) Option<Domain>);
+
+/// A domain; nothing where the text is empty.
+pub(super) fn domain(text: &str) -> Result<Suffix, NotADomain> {
+    let domain = (!text.is_empty()).then(|| text.parse());
+    domain.transpose().map(Suffix)
+}
+
+/// `http://HOST` or `https://HOST`, with a path or without, but without a slash at its end; or
+/// nothing.
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let sound = rest.is_some_and(|rest| {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        is_host(authority.as_bytes()) && (path.is_empty() || Prefix::parse(path).is_some())
+    });
+    if text.is_empty() || sound {
+        Ok(url.to_owned())
+    } else {
+        Err(format!("`{text}` is not http:// or https:// with a host"))
+    }
 }
 
 /// `tcp` or `unix:PATH`.
@@ -149,6 +183,31 @@ mod tests {
     }
 
     // Behaviours 117, 118.
+    #[test]
+    fn a_public_url_has_a_host_and_no_slash_at_its_end() {
+        for (text, url) in [
+            ("", ""),
+            ("https://hpc.example.org/", "https://hpc.example.org"),
+            (
+                "http://127.0.0.1:8080/user/x/",
+                "http://127.0.0.1:8080/user/x",
+            ),
+        ] {
+            assert_eq!(public_url(text).as_deref(), Ok(url));
+        }
+        for text in [
+            "/user/x",
+            "hpc",
+            "http://",
+            "ftp://a",
+            "http://a b",
+            "http://a/?b",
+            "http://a/\"",
+        ] {
+            assert!(public_url(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn http_itself_is_no_upgrade() {
         assert_eq!(upgrade("TCP"), Ok("tcp".into()));

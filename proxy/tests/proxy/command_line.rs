@@ -35,6 +35,13 @@ fn bad_usage_exits_with_2_and_names_the_value() {
         (&["--max-connections", "many"], "many"),
         (&["--log-format", "xml"], "xml"),
         (&["url", "0"], "`0` is not a port number"),
+        (&["url", "--framework", "vite"], "<PORT>"),
+        (&["url", "--framework", "emacs", "1"], "vite"),
+        (&["url", "--public-url", "x", "1"], "`x` is not http://"),
+        (
+            &["--host-suffix", "127.0.0.1"],
+            "`127.0.0.1` is not a domain",
+        ),
     ] {
         let home = TempDir::new().unwrap();
         let told = hpc_proxy()
@@ -99,6 +106,43 @@ async fn a_link_is_printed_outside_the_job_too() {
     let link = format!("http://localhost:{}/_hpc-proxy/login?code=", port.trim());
     told.stdout(predicate::str::starts_with(link));
     child.kill().await.unwrap();
+}
+
+#[test]
+fn a_path_and_a_frameworks_settings_need_no_proxy() {
+    let url = |front: &str, args: &[&str]| {
+        let told = hpc_proxy()
+            .env("HOME", "/nowhere")
+            .env("HPC_PROXY_PUBLIC_URL", front)
+            .arg("url")
+            .args(args)
+            .assert()
+            .success();
+        String::from_utf8(told.get_output().stdout.clone()).unwrap()
+    };
+    let (hpc, below) = ("https://hpc.example.org/", "https://hpc.example.org/user/x");
+    assert_eq!(url("", &["--path", "5500"]), "/port/5500/\n");
+    assert_eq!(url(hpc, &["--path", "5500"]), "/port/5500/\n");
+    assert_eq!(url(below, &["--path", "5500"]), "/user/x/port/5500/\n");
+    assert_eq!(url(below, &["--path"]), "/user/x/\n");
+    assert_eq!(url(hpc, &["5500"]), "https://hpc.example.org/port/5500/\n");
+    assert_eq!(
+        url("", &["--framework", "vite", "5173"]),
+        "vite --port 5173 --base /absport/5173/\n# opened at /absport/5173/\n"
+    );
+    let told = url(below, &["--framework", "gradio", "7860"]);
+    assert!(
+        told.starts_with("GRADIO_ROOT_PATH=/user/x/port/7860 "),
+        "{told}"
+    );
+    let opened = "\n# opened at https://hpc.example.org/user/x/port/7860/\n";
+    assert!(told.ends_with(opened), "{told}");
+    let refused = hpc_proxy()
+        .env("HOME", "/nowhere")
+        .args(["url", "--public-url", below, "--framework", "vite", "5173"])
+        .assert()
+        .code(1);
+    refused.stderr(predicate::str::contains("below `/user/x`\nhint: open it"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod forwarding;
 mod harness;
+mod hosts;
 mod lease_files;
 mod life;
 mod own_pages;
