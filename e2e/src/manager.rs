@@ -29,8 +29,8 @@ pub struct Settings<'a> {
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
     pub local_port: Option<u16>,
-    /// A name by which browsers may ask for it, besides those of this machine.
-    pub host: Option<&'a str>,
+    /// The name by which browsers know it, and the domain of dev servers' own hosts.
+    pub names: Option<[&'a str; 2]>,
 }
 
 /// A running manager.
@@ -156,8 +156,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         settings.tools.hpc_proxy.clone(),
     ]);
     args.push("--cancel-on-exit".to_owned());
-    if let Some(host) = settings.host {
-        args.extend(["--host".to_owned(), host.to_owned()]);
+    if let Some([host, domain]) = settings.names {
+        let url = format!("http://{host}:{}", settings.port);
+        args.extend(["--host", host, "--subdomains", domain, "--url", &url].map(str::to_owned));
     }
 
     let local_port = settings.local_port.map(|port| port.to_string());

@@ -41,7 +41,7 @@ impl World {
             another_ide: None,
             familiar_ports: false,
             quiet: false,
-            host: None,
+            names: None,
         }
     }
 
@@ -169,7 +169,7 @@ pub struct Plan<'a, C> {
     another_ide: Option<String>,
     familiar_ports: bool,
     quiet: bool,
-    host: Option<String>,
+    names: Option<(String, String)>,
 }
 
 impl<C: Cluster> Plan<'_, C> {
@@ -211,9 +211,9 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
-    /// With a manager that browsers may also call by this name.
-    pub fn known_as(mut self, host: &str) -> Self {
-        self.host = Some(host.to_owned());
+    /// With a manager that browsers know as `host`, at the port that it is told, and dev servers on hosts below `domain`.
+    pub fn known_as(mut self, host: &str, domain: &str) -> Self {
+        self.names = Some((host.to_owned(), domain.to_owned()));
         self
     }
 
@@ -259,7 +259,10 @@ impl<C: Cluster> Plan<'_, C> {
             another_ide: self.another_ide.as_deref(),
             port: self.port,
             local_port: self.local_port,
-            host: self.host.as_deref(),
+            names: self
+                .names
+                .as_ref()
+                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
         };
         let mut started = Manager::start(world.dir(), &settings).await;
         if started.is_err() && settings.port != 0 {

@@ -25,6 +25,8 @@ pub enum Front {
     Manager,
     /// The proxy alone, `N.localhost`.
     Subdomain,
+    /// The manager, a tunnel and the proxy, `N--JOB.apps.example.test`.
+    Apps,
     /// The proxy behind a server that ends TLS.
     Tls,
     /// A plain reverse proxy that strips `/port/N`: what people would do otherwise.
@@ -33,11 +35,12 @@ pub enum Front {
 
 impl Front {
     /// All that are ours, and the direct one to compare with.
-    pub const OURS: [Front; 5] = [
+    pub const OURS: [Front; 6] = [
         Front::Direct,
         Front::Path,
         Front::Manager,
         Front::Subdomain,
+        Front::Apps,
         Front::Tls,
     ];
 
@@ -55,6 +58,7 @@ impl fmt::Display for Front {
             Front::Path => "path",
             Front::Manager => "manager",
             Front::Subdomain => "subdomain",
+            Front::Apps => "apps",
             Front::Tls => "tls",
             Front::Strip => "strip",
         })
@@ -96,8 +100,11 @@ impl Fronts {
             let nginx = Nginx::start(dir, fronts.proxy.as_ref()).await;
             fronts.nginx = Some(nginx.context("start nginx")?);
         }
-        if any(&[Front::Manager]) {
-            let world = World::on(&Embedded).known_as(MANAGER).await?;
+        if any(&[Front::Manager, Front::Apps]) {
+            let world = World::on(&Embedded)
+                .listening_on(ports::free()?)
+                .known_as(MANAGER, APPS)
+                .await?;
             world.user("alice").opens_vscode().on("node01").await?;
             fronts.world = Some(world);
         }
@@ -112,29 +119,26 @@ impl Fronts {
         let (root, siblings, sign_in) = match front {
             Front::Direct => (format!("http://localhost:{port}/"), Siblings::Ports, None),
             Front::Path => {
-                let proxy = self.proxy()?;
-                let host = format!("node.example.test:{}", proxy.port);
-                let link = proxy.link(&host).await?;
-                (
-                    format!("http://{host}/port/{port}/"),
-                    Siblings::Paths,
-                    Some(link),
-                )
+                let host = format!("node.example.test:{}", self.proxy()?.port);
+                let link = at_host(&self.proxy()?.link().await?, &host)?;
+                let root = format!("http://{host}/port/{port}/");
+                (root, Siblings::Paths, Some(link))
             }
             Front::Subdomain => {
-                let proxy = self.proxy()?;
-                let host = format!("{port}.localhost:{}", proxy.port);
-                let link = proxy.link(&host).await?;
-                (format!("http://{host}/"), Siblings::Names, Some(link))
+                // Whoever has signed in at `localhost` is handed over to the names below it.
+                let link = self.proxy()?.link().await?;
+                let root = format!("http://{port}.localhost:{}/", self.proxy()?.port);
+                (root, Siblings::Names, Some(link))
             }
             Front::Manager => {
-                let world = self.world.as_ref().context("no manager was started")?;
-                let manager = world.manager();
-                let link = manager.another_link("alice").await?;
-                let door = Url::parse(manager.origin())?.port().context("a port")?;
-                let link = at_host(&link, &format!("{MANAGER}:{door}"))?;
-                let root = format!("http://{MANAGER}:{door}/port/{port}/");
-                (root, Siblings::Paths, Some(link))
+                let root = format!("{}/port/{port}/", self.world()?.manager().origin());
+                (root, Siblings::Paths, Some(self.manager_link().await?))
+            }
+            Front::Apps => {
+                let session = self.world()?.user("alice").session().await?;
+                let name = format!("{port}--{}.{APPS}", session.job()?);
+                let root = self.world()?.manager().origin().replace(MANAGER, &name);
+                (root, Siblings::Names, Some(self.manager_link().await?))
             }
             Front::Tls => {
                 let door = self.nginx()?.tls;
@@ -171,6 +175,14 @@ impl Fronts {
         Ok(())
     }
 
+    async fn manager_link(&self) -> Result<String> {
+        self.world()?.manager().another_link("alice").await
+    }
+
+    fn world(&self) -> Result<&World> {
+        self.world.as_ref().context("no manager was started")
+    }
+
     fn proxy(&self) -> Result<&Proxy> {
         self.proxy.as_ref().context("no proxy was started")
     }
@@ -181,6 +193,9 @@ impl Fronts {
 }
 
 const MANAGER: &str = "manager.example.test";
+
+/// Dev servers of the manager's users are below this name.
+const APPS: &str = "apps.example.test";
 
 /// The proxy under test by itself, as after `ssh -L`.
 struct Proxy {
@@ -219,8 +234,8 @@ impl Proxy {
         })
     }
 
-    /// A one-time link for a browser that calls the proxy `host`.
-    async fn link(&self, host: &str) -> Result<String> {
+    /// A one-time link.
+    async fn link(&self) -> Result<String> {
         let output = Command::new(binaries::hpc_proxy()?)
             .arg("url")
             .env("HOME", &self.home)
@@ -228,7 +243,7 @@ impl Proxy {
             .await?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`hpc-proxy url` failed: {said}");
-        at_host(String::from_utf8_lossy(&output.stdout).trim(), host)
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
 

@@ -9,7 +9,7 @@ use super::case::{Case, Shift, Step};
 use super::front::{Front, Fronts, Place};
 use super::matrix::Row;
 use super::server::{self, Server};
-use super::traffic::Traffic;
+use super::traffic::{Siblings, Traffic};
 use crate::devtools::{DevTools, Window};
 use crate::{eventually, evidence, owner};
 
@@ -168,6 +168,10 @@ impl Visit<'_> {
         let window = self.browser.opens(Arc::clone(&traffic) as _).await?;
         if let Some(link) = &place.sign_in {
             window.goes_to(link).await.context("sign in")?;
+            // A host of its own gets a sign-in of its own from the first visit.
+            if place.realm.siblings == Siblings::Names {
+                window.goes_to(place.realm.root.as_str()).await?;
+            }
             window.goes_to("about:blank").await?;
             traffic.begins();
         }
