@@ -219,16 +219,24 @@ impl Window {
     /// Clicks in the middle of the element that an expression of the page's gives.
     ///
     /// # Errors
-    /// There is none, or it is not to be seen.
+    /// There is none, it is not to be seen, or it moves, as in a page that is still being laid out.
     pub async fn clicks(&self, element: &str) -> Result<()> {
         let place = self
             .runs(&format!(
-                "const it = {element};
-                 if (!it) throw new Error('nothing to click');
-                 it.scrollIntoView({{ block: 'center', behavior: 'instant' }});
-                 const box = it.getBoundingClientRect();
-                 if (!box.width) throw new Error('it has no size');
-                 return [box.x + box.width / 2, box.y + box.height / 2];"
+                "const place = () => {{
+                   const it = {element};
+                   if (!it) throw new Error('nothing to click');
+                   it.scrollIntoView({{ block: 'center', behavior: 'instant' }});
+                   const box = it.getBoundingClientRect();
+                   if (!box.width) throw new Error('it has no size');
+                   return [box.x + box.width / 2, box.y + box.height / 2];
+                 }};
+                 const before = place();
+                 await new Promise((moved) => setTimeout(moved, 100));
+                 const now = place();
+                 if (document.readyState === 'loading' || String(now) !== String(before))
+                   throw new Error('it still moves');
+                 return now;"
             ))
             .await?;
         for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
