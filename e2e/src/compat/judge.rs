@@ -140,6 +140,7 @@ async fn verdicts(
         verdicts.push(verdict);
     }
     browser.closes().await?;
+    server.ends().await?;
     Ok(verdicts)
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -103,6 +104,17 @@ impl Server {
         Ok(std::fs::write(file, text.replace(&reload.text, mark))?)
     }
 
+    /// Ends it and all that it started. Others go on meanwhile.
+    ///
+    /// # Errors
+    /// The runtime ends before it.
+    pub async fn ends(mut self) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            tokio::task::spawn_blocking(|| end(process)).await?;
+        }
+        Ok(())
+    }
+
     async fn awaits_ready(&mut self, case: &Case) -> Result<()> {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let address = format!("http://localhost:{}/{}", self.port, case.open);
@@ -120,11 +132,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may take seconds to end, and others work on this thread.
-        let process = self.process.take();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(|| drop(process));
+        if let Some(process) = self.process.take() {
+            end(process);
         }
+    }
+}
+
+/// It may take seconds.
+fn end(process: Child) {
+    let group = i32::try_from(process.pid()).ok().and_then(Pid::from_raw);
+    drop(process);
+    // What it had started in the background; often there is nothing left.
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
