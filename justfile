@@ -31,7 +31,7 @@ lint: && deny-advisories
 
 # Everything that needs no cluster: lints and each package's own tests
 check: lint build
-    cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies)'
+    cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies) + binary(generic)'
 
 # Everything
 test: lint fixtures images build
@@ -48,6 +48,11 @@ e2e *NAMES: fixtures images build
 # What a first-class proxy must do, as a table, against ours or PROXY=path; takes rows, such as A19 or C
 conformance *ARGS: build
     @{{ programs }}/debug/conformance "$@"
+
+# Real dev servers in a real browser behind each front, as a matrix; takes cases and fronts, such as vite path
+compat *ARGS: fixtures build
+    @fixtures/install `{{ programs }}/debug/compat --packages "$@"`
+    {{ programs }}/debug/compat "$@"
 
 # A cluster to try by hand: prints an address for each user, ends on Ctrl-C
 demo *ARGS: demo-ready
@@ -67,15 +72,7 @@ deny-advisories:
 
 # Install the dev servers that stories start, from their lock files
 fixtures:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    for tool in live-server browser-sync; do
-      cd "{{ justfile_directory() }}/fixtures/$tool"
-      cmp -s package-lock.json node_modules/.installed-from && continue
-      echo "installing $tool from its lock file" >&2
-      npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error >&2
-      cp package-lock.json node_modules/.installed-from
-    done
+    @fixtures/install live-server browser-sync vite socketio
 
 # Build the image of the docker backend
 images: fixtures

@@ -39,6 +39,21 @@ pub fn fixture(name: &str) -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// All of them, with what else is needed to try them.
+pub fn fixtures() -> PathBuf {
+    workspace().join("fixtures")
+}
+
+/// What is installed for those that the compatibility matrix alone needs.
+pub fn fixture_cache() -> PathBuf {
+    workspace().join(".cache/fixtures")
+}
+
+/// Pages about the project.
+pub fn docs() -> PathBuf {
+    workspace().join("docs")
+}
+
 /// The site that the dev servers show: a page with a style sheet, a script and an image.
 pub fn site() -> PathBuf {
     workspace().join("fixtures/site")

@@ -174,7 +174,7 @@ impl Browser {
 }
 
 /// Finds all names below `localhost` on this machine, as browsers do whatever the system's resolver
-/// says (RFC 6761 section 6.3), and no others.
+/// says (RFC 6761 section 6.3), those below `example.test`, as our Chromium does, and no others.
 struct Localhost;
 
 impl Resolve for Localhost {
@@ -191,7 +191,7 @@ impl Resolve for Localhost {
 }
 
 fn is_local(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
+    name == "localhost" || name.ends_with(".localhost") || name.ends_with(".example.test")
 }
 
 /// For messages: a query may be a secret.

@@ -17,7 +17,7 @@ const START: Duration = Duration::from_secs(30);
 
 /// No sandbox, as tests may run as root; no QUIC and no services of its own, as all it may
 /// contact is on loopback; no shared memory, as containers have little.
-const FLAGS: [&str; 9] = [
+pub(crate) const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -28,6 +28,17 @@ const FLAGS: [&str; 9] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ];
+
+/// What it is called here: Debian's name, else Google's.
+pub(crate) fn program() -> &'static str {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |name| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    if has("chromium") || !has("google-chrome") {
+        "chromium"
+    } else {
+        "google-chrome"
+    }
+}
 
 /// A browser window.
 #[derive(Debug)]

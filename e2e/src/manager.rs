@@ -31,6 +31,8 @@ pub struct Settings<'a> {
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
     pub local_port: Option<u16>,
+    /// The name by which browsers know it, and the domain of dev servers' own hosts.
+    pub names: Option<[&'a str; 2]>,
 }
 
 /// A running manager.
@@ -159,6 +161,10 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         args.push("--private-localhost=false".to_owned());
     }
     args.push("--cancel-on-exit".to_owned());
+    if let Some([host, domain]) = settings.names {
+        let url = format!("http://{host}:{}", settings.port);
+        args.extend(["--host", host, "--subdomains", domain, "--url", &url].map(str::to_owned));
+    }
 
     let local_port = settings.local_port.map(|port| port.to_string());
     let mut env = vec![("HPC_MANAGER_LOG", "debug"), ("NO_COLOR", "1")];

@@ -42,6 +42,7 @@ impl World {
             shared_localhost: false,
             familiar_ports: false,
             quiet: false,
+            names: None,
         }
     }
 
@@ -170,6 +171,7 @@ pub struct Plan<'a, C> {
     shared_localhost: bool,
     familiar_ports: bool,
     quiet: bool,
+    names: Option<(String, String)>,
 }
 
 impl<C: Cluster> Plan<'_, C> {
@@ -217,6 +219,12 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With a manager that browsers know as `host`, at the port that it is told, and dev servers on hosts below `domain`.
+    pub fn known_as(mut self, host: &str, domain: &str) -> Self {
+        self.names = Some((host.to_owned(), domain.to_owned()));
+        self
+    }
+
     /// Without showing every log when it is dropped early.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
@@ -260,6 +268,10 @@ impl<C: Cluster> Plan<'_, C> {
             shared_localhost: self.shared_localhost,
             port: self.port,
             local_port: self.local_port,
+            names: self
+                .names
+                .as_ref()
+                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
         };
         let mut started = Manager::start(world.dir(), &settings).await;
         if started.is_err() && settings.port != 0 {

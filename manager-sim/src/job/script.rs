@@ -276,7 +276,10 @@ for _ in {1..600}; do sleep 0.1; done"#;
             ..script(IdeKind::Vscode, IDE)
         };
         let mut job = Job::of(plain, &[], |_| ());
-        assert_eq!(job.awaits_file("ide"), "34567 600 64\n");
+        assert_eq!(
+            job.awaits_file("ide"),
+            "34567 600 64 https://hpc.example.org\n"
+        );
         assert_eq!(job.file("exec"), None);
         job.term();
         job.awaits_end();
