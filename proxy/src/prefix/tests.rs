@@ -1,5 +1,10 @@
+use std::{
+    io::{Seek, Write},
+    process::Command,
+};
+
 use proptest::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::{Host as UrlHost, Url};
 
 use super::*;
@@ -14,7 +19,7 @@ struct Group {
 }
 
 /// As the tag of the shim states it.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Stated {
     prefix: String,
     siblings: String,
@@ -351,4 +356,98 @@ proptest! {
         }
         prop_assert_eq!(view.srcset(&moved), moved.clone());
     }
+}
+
+/// A question to the rule's twin, and its answer here.
+#[derive(Clone, Debug, Serialize)]
+struct Question {
+    view: Stated,
+    how: &'static str,
+    text: String,
+}
+
+impl Question {
+    fn answer(&self) -> String {
+        let prefixer = self.view.prefixer();
+        let answer = match self.how {
+            "url" => prefixer.url(&self.text),
+            "srcset" => prefixer.srcset(&self.text),
+            _ => prefixer.unprefix(&self.text),
+        };
+        answer.into_owned()
+    }
+}
+
+/// The answers of the rule in `shim.js`, in Node, whose URLs are those of the Standard.
+fn answers_of_the_twin(questions: &[Question]) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rule.js");
+    let mut lines = tempfile::tempfile().unwrap();
+    for question in questions {
+        serde_json::to_writer(&lines, question).unwrap();
+        lines.write_all(b"\n").unwrap();
+    }
+    lines.rewind().unwrap();
+    let node = Command::new("node")
+        .arg(script)
+        .stdin(lines)
+        .output()
+        .expect("node runs");
+    assert!(
+        node.status.success(),
+        "{}",
+        String::from_utf8_lossy(&node.stderr)
+    );
+    let answers = String::from_utf8(node.stdout).unwrap();
+    answers
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let views: Vec<Stated> = corpus().into_iter().map(|group| group.view).collect();
+    let how = prop::sample::select(vec!["url", "url", "srcset", "unprefix"]);
+    let list = prop::collection::vec(
+        prop_oneof![written(), "[ ,(/)a\t]{1,4}", Just(" 2x, ".to_owned())],
+        1..4,
+    );
+    let text = prop_oneof![4 => written(), 1 => list.prop_map(|parts| parts.concat())];
+    (prop::sample::select(views), how, text).prop_map(|(view, how, text)| Question {
+        view,
+        how,
+        text,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_writings_of_the_rule_agree(questions in prop::collection::vec(question(), 1500)) {
+        let answers = answers_of_the_twin(&questions);
+        prop_assert_eq!(answers.len(), questions.len());
+        for (question, answer) in questions.iter().zip(answers) {
+            prop_assert_eq!(answer, question.answer(), "{:?}", question);
+        }
+    }
+}
+
+#[test]
+fn both_writings_of_the_rule_hold_the_corpus() {
+    let groups = corpus();
+    let cases = groups.iter().flat_map(|group| {
+        let lists = [
+            ("url", &group.url),
+            ("srcset", &group.srcset),
+            ("unprefix", &group.unprefix),
+        ];
+        lists.into_iter().flat_map(move |(how, list)| {
+            list.iter().map(move |(text, answer)| {
+                let (view, text) = (group.view.clone(), text.clone());
+                (Question { view, how, text }, answer.clone())
+            })
+        })
+    });
+    let (questions, expected): (Vec<_>, Vec<_>) = cases.unzip();
+    assert_eq!(answers_of_the_twin(&questions), expected);
 }
