@@ -405,18 +405,16 @@
       set: element.setAttribute,
       value: getOwnPropertyDescriptor(attr, "value"),
     };
-    patch(element, "setAttribute", "value", (plain, self, [name, value, ...more]) =>
-      apply(plain, self, [name, become(self, name, value), ...more]));
-    patch(element, "setAttributeNS", "value", (plain, self, [space, name, value, ...more]) =>
-      apply(plain, self, [space, name, become(self, name, value), ...more]));
-    patch(element, "getAttribute", "value", (plain, self, [name, ...more]) => {
-      const value = apply(plain, self, [name, ...more]);
-      return attempt(() => written(self, name, value), value);
-    });
-    patch(element, "getAttributeNS", "value", (plain, self, [space, name, ...more]) => {
-      const value = apply(plain, self, [space, name, ...more]);
-      return attempt(() => written(self, name, value), value);
-    });
+    for (const [suffix, at] of [["", 0], ["NS", 1]]) {
+      patch(element, `setAttribute${suffix}`, "value", (plain, self, given) => {
+        if (given.length > at + 1) given[at + 1] = become(self, given[at], given[at + 1]);
+        return apply(plain, self, given);
+      });
+      patch(element, `getAttribute${suffix}`, "value", (plain, self, given) => {
+        const value = apply(plain, self, given);
+        return attempt(() => written(self, given[at], value), value);
+      });
+    }
     for (const [object, name] of [[attr, "value"], [proto("Node"), "nodeValue"], [proto("Node"), "textContent"]]) {
       const mine = (self) => self instanceof win.Attr && self.ownerElement;
       patch(object, name, "set", (plain, self, [value]) => {
@@ -578,7 +576,11 @@
       apply(innerHTML, area, [text.replaceAll("<", "&lt;")]);
       return area.value;
     }
-    args(proto("Document"), "write writeln", streamed, [...Array(99).keys()]);
+    for (const name of words("write writeln")) {
+      patch(proto("Document"), name, "value", (plain, self, given) =>
+        apply(plain, self, given.length > 1 ? [attempt(() => streamed(given.join("")), given.join(""))]
+          : given.map((text) => attempt(() => moved(text, streamed), text))));
+    }
 
     // ---- What only shows when it gets its place in the tree.
     function placed(parent, node) {
