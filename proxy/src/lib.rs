@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod own;
 pub mod pipe;
 pub mod ports;
+pub mod prefix;
 pub mod private;
 pub mod process;
 pub mod rewrite;
