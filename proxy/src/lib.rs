@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod own;
 pub mod pipe;
 pub mod ports;
+pub mod prefix;
 pub mod process;
 pub mod rewrite;
 pub mod route;
