@@ -83,6 +83,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
         low_ports: serve.low_ports,
         titles: config.titles,
         sockets,
+        rewrite: serve.rewrite.clone(),
     };
     let serving = server::serve(listeners, identity, token, rules, &terms, stop.clone());
     tokio::join!(withdraw, serving);
