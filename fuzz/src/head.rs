@@ -147,6 +147,7 @@ fn rewrite(fields: &Fields) {
         moves_urls: true,
         public_host: Some("hpc.example.org"),
         siblings: None,
+        secure: false,
         reserved_cookies: &["__hpc_proxy"],
     };
     let mut once = fields.clone();

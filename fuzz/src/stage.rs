@@ -22,7 +22,7 @@ use hpc_proxy::{
     http1::{fields::Fields, framing::Framing, head::RequestHead},
     metrics::Metrics,
     route::{self, Route, To},
-    server::{Access, Identity, Proxy, Rules, Seen},
+    server::{Access, Identity, Proxy, Rewrite, Rules, Seen},
     service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong},
     socket::Socket,
     upstream::{DialError, Target, owner::Owners},
@@ -85,6 +85,7 @@ impl House {
             sockets: Some(sockets.path().to_owned()),
             private: None,
             domain: None,
+            rewrite: Rewrite::default(),
         };
         let metrics = Arc::<Metrics>::default();
         let token = Token::parse(TOKEN.0.repeat(TOKEN.1).as_bytes()).expect("64 digits");

@@ -39,6 +39,8 @@ pub(crate) enum Form {
     Plain,
     /// In chunks.
     Chunked,
+    /// Its content alone, which is framed elsewhere; its trailer fields are kept.
+    Content,
     /// Not at all: it is read and thrown away.
     Discarded,
 }
@@ -50,6 +52,8 @@ pub(crate) struct Body {
     form: Form,
     /// Bytes of content that were read.
     pub(crate) moved: u64,
+    /// What followed the last chunk, where it is kept.
+    trailers: Option<Box<Fields>>,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,7 @@ impl Body {
             rest,
             form,
             moved: 0,
+            trailers: None,
         }
     }
 
@@ -134,17 +139,24 @@ impl Body {
             }
         };
         self.put(&data, out);
-        if let Some(mut trailers) = end
-            && self.form == Form::Chunked
-        {
+        if let Some(mut trailers) = end {
             trailers.retain(|field| chunked::may_trail(field.name) && !headers::is_claim(field));
-            chunked::write_end(&trailers, out);
+            match self.form {
+                Form::Chunked => chunked::write_end(&trailers, out),
+                Form::Content => self.trailers = Some(Box::new(trailers)),
+                Form::Plain | Form::Discarded => {}
+            }
         }
         Ok(())
     }
 
+    /// The trailer fields that came behind a body whose form is [`Form::Content`].
+    pub(crate) fn trailers(&mut self) -> Fields {
+        self.trailers.take().map_or_else(Fields::new, |kept| *kept)
+    }
+
     /// The source has ended, which ends a body that has no other end.
-    fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Cut> {
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Cut> {
         match self.rest {
             Rest::None => Ok(()),
             Rest::UntilClose => {
@@ -161,7 +173,7 @@ impl Body {
     fn put(&mut self, data: &[u8], out: &mut Vec<u8>) {
         self.moved += data.len() as u64;
         match self.form {
-            Form::Plain => out.extend_from_slice(data),
+            Form::Plain | Form::Content => out.extend_from_slice(data),
             Form::Chunked if !data.is_empty() => {
                 chunked::write_size(data.len(), out);
                 out.extend_from_slice(data);

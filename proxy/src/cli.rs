@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
-use hpc_proxy::{hostname::Domain, lease::Place, route::TargetPort};
+use hpc_proxy::{hostname::Domain, lease::Place, route::TargetPort, server::Rewrite};
 use thiserror::Error;
 
 use crate::{framework::Framework, node, state_dir::StateDir};
@@ -143,15 +143,19 @@ struct ServeArgs {
     /// Serves as root too, whose servers are the node's own.
     #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
-    /// Accepted from scripts for the original proxy. Redirects and cookies of a dev server are
-    /// moved under /port/N/ with and without it.
+    /// Whether the URLs in pages and style sheets are moved under /port/N/: `auto` or `off` for all
+    /// servers, `PORT=auto` or `PORT=off` for one. Several are given one by one or with commas
+    /// [default: auto]. Redirects and cookies are always moved.
+    #[arg(long, env = "HPC_PROXY_REWRITE", value_name = "[PORT=]auto|off", value_delimiter = ',',
+        value_parser = values::rewrite)]
+    rewrite: Vec<values::Rewriting>,
+    /// The original proxy's name for `--rewrite auto`, or `off` where it is false.
     #[arg(
         long, env = "HPC_PROXY_BASE_REWRITE", value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value = "false", hide_default_value = true, hide_possible_values = true,
-        value_parser = BoolishValueParser::new()
+        hide_possible_values = true, value_parser = BoolishValueParser::new()
     )]
-    base_rewrite: bool,
+    base_rewrite: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +327,7 @@ pub(crate) struct Serve {
     /// In lowercase.
     pub(crate) upgrades: Vec<String>,
     pub(crate) allow_root: bool,
+    pub(crate) rewrite: Rewrite,
 }
 
 #[derive(Debug)]
@@ -461,6 +466,7 @@ impl ServeArgs {
             domain: self.host_suffix.0,
             upgrades: self.upgrade,
             allow_root: self.allow_root,
+            rewrite: values::rewrite_of(&self.rewrite, self.base_rewrite),
         }
     }
 }

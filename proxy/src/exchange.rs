@@ -23,13 +23,14 @@ use crate::{
     clock::Clock,
     headers,
     http1::{
-        chunked::BadChunk,
+        chunked::{self, BadChunk},
         framing::{self, Framing},
         head::{self, RESPONSE_LIMITS, RequestHead, ResponseHead, Scanner, Sender, Version},
         name::Name,
     },
     service::{Fault, Forward, Peer, Service},
-    socket::{Inbox, Reader, Socket, Writer},
+    socket::{Inbox, Reader, SCRATCH_BYTES, Socket, Writer},
+    transform::Transform,
 };
 
 /// How long an upstream may think about an answer, counted from the last byte of the request. Dev
@@ -353,19 +354,42 @@ impl<S: Service> Exchange<'_, S> {
         self.service
             .answered(self.head, self.peer, target, answer.status);
         let upstream_closes = head::closes(answer.version, &answer.fields);
-        let form = match framing {
-            Framing::Chunked | Framing::UntilClose if self.version == Version::Http11 => {
-                Form::Chunked
-            }
-            _ => Form::Plain,
+        let transform = self
+            .service
+            .transform(view, answer)
+            .filter(|_| !matches!(framing, Framing::None | Framing::Length(0)));
+        let of_unknown_length =
+            transform.is_some() || matches!(framing, Framing::Chunked | Framing::UntilClose);
+        let form = if of_unknown_length && self.version == Version::Http11 {
+            Form::Chunked
+        } else {
+            Form::Plain
         };
         // What is read from a client that is told too early that this was all would be lost.
-        let keep = self.keep && signals.request_read.load(Relaxed);
+        let keep = self.keep
+            && signals.request_read.load(Relaxed)
+            // A body that becomes longer on its way ends with its connection, where there are no chunks.
+            && (transform.is_none() || form == Form::Chunked);
         self.finish_head(answer, framing, form, keep);
         self.service.edit(view, &mut answer.fields);
         out.clear();
         answer.write(&mut out);
         out.extend_from_slice(b"\r\n");
+        // More bytes than the answer has are nothing that was asked for (behaviour 70).
+        let reusable =
+            |inbox: &Inbox| !upstream_closes && framing != Framing::UntilClose && inbox.is_empty();
+        if let Some(transform) = transform {
+            signals.started.store(true, Relaxed);
+            let rewrite = Rewrite {
+                transform,
+                body: Body::new(framing, Form::Content),
+                form,
+            };
+            // Apart, so that what passes as it is need not hold what it takes.
+            Box::pin(rewrite.run(out, &mut upstream, &mut inbox, &mut client, signals)).await?;
+            let reusable = reusable(&inbox);
+            return Ok(Done::Complete { keep, reusable });
+        }
         let mut body = Body::new(framing, form);
         let broken = |_| Failed::Broken;
         let taken = body.take(&mut inbox, &mut out);
@@ -386,8 +410,7 @@ impl<S: Service> Exchange<'_, S> {
         }
         Ok(Done::Complete {
             keep,
-            // More bytes than the answer has are nothing that was asked for (behaviour 70).
-            reusable: !upstream_closes && framing != Framing::UntilClose && inbox.is_empty(),
+            reusable: reusable(&inbox),
         })
     }
 
@@ -516,6 +539,73 @@ impl<S: Service> Exchange<'_, S> {
         }
         if !keep {
             answer.fields.push(Name::Connection, b"close");
+        }
+    }
+}
+
+/// The body of an answer that changes on its way.
+struct Rewrite {
+    transform: Box<Transform>,
+    body: Body,
+    form: Form,
+}
+
+impl Rewrite {
+    /// Passes each part on as it comes behind the `head`, and no more at once than the client takes.
+    async fn run<S: Service>(
+        mut self,
+        head: Vec<u8>,
+        upstream: &mut Reader<'_>,
+        inbox: &mut Inbox,
+        client: &mut Writer<'_>,
+        signals: &Signals,
+    ) -> Result<(), Failed<S>> {
+        let broken = |_| Failed::Broken;
+        let (mut content, mut piece, mut out) = (Vec::new(), Vec::new(), head);
+        loop {
+            self.body.take(inbox, &mut content).map_err(broken)?;
+            let mut taken = 0;
+            loop {
+                let left = &content[taken..];
+                let used = self.transform.step(left, &mut piece);
+                let used = used.map_err(|_| Failed::Broken)?;
+                taken += used;
+                if used == 0 && piece.is_empty() {
+                    break;
+                }
+                self.frame(&mut piece, &mut out);
+                // The end goes along with what is the last.
+                if !self.body.is_done() || out.len() >= SCRATCH_BYTES {
+                    write(client, &out, signals).await?;
+                    out.clear();
+                }
+            }
+            content.clear();
+            if self.body.is_done() {
+                break;
+            }
+            // A head does not wait for its body (behaviour 98).
+            write(client, &out, signals).await?;
+            out.clear();
+            if upstream.read(inbox).await.map_err(|_| Failed::Broken)? == 0 {
+                self.body.end(&mut content).map_err(|_| Failed::Broken)?;
+            }
+        }
+        self.transform.end(&mut piece);
+        self.frame(&mut piece, &mut out);
+        if self.form == Form::Chunked {
+            chunked::write_end(&self.body.trailers(), &mut out);
+        }
+        write(client, &out, signals).await
+    }
+
+    fn frame(&self, piece: &mut Vec<u8>, out: &mut Vec<u8>) {
+        if self.form != Form::Chunked {
+            out.append(piece);
+        } else if !piece.is_empty() {
+            chunked::write_size(piece.len(), out);
+            out.append(piece);
+            out.extend_from_slice(b"\r\n");
         }
     }
 }

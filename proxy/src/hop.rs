@@ -67,6 +67,11 @@ impl Hop {
         Siblings::of(host, port?)
     }
 
+    /// Whether the browser came by `https`.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case(b"https")
+    }
+
     /// Replaces what the request says of its way by what is known, and moves it to the origin of
     /// the dev server, which calls itself `host`.
     pub(crate) fn state(&self, fields: &mut Fields, host: &str) {

@@ -3,14 +3,15 @@
 //! A dev server believes that it owns the whole origin. Pure functions over [`Fields`]; bodies
 //! are not touched.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::{
-    hostname::Siblings,
+    hostname,
     http1::{
         fields::{Edit, Fields},
         name::Name,
     },
+    prefix::{Prefixer, Siblings},
     route::{SIBLINGS, TargetPort, To},
 };
 
@@ -106,7 +107,9 @@ pub struct View<'a> {
     /// The browser's own `Host`: a URL of that origin is a dev server's, too.
     pub public_host: Option<&'a str>,
     /// Where the browser sees the user's other ports, if each has a host of its own.
-    pub siblings: Option<&'a Siblings>,
+    pub siblings: Option<&'a hostname::Siblings>,
+    /// Whether the browser came by `https`.
+    pub secure: bool,
     /// Cookies of the proxy and those in front of it, which a dev server must not set.
     pub reserved_cookies: &'a [&'a str],
 }
@@ -122,11 +125,12 @@ pub fn cookie_name(set_cookie: &[u8]) -> &[u8] {
 }
 
 /// Fields with which one dev server would act on the whole origin, which it shares (S13).
-pub const ORIGIN_WIDE: [Name; 6] = [
+pub const ORIGIN_WIDE: [Name; 7] = [
     Name::AltSvc,
     Name::ClearSiteData,
+    Name::Nel,
     Name::PublicKeyPins,
-    Name::ServiceWorkerAllowed,
+    Name::ReportTo,
     Name::SetLogin,
     Name::StrictTransportSecurity,
 ];
@@ -145,6 +149,12 @@ impl View<'_> {
             fields.edit(Name::Link, |value| {
                 self.moved(value, |text| self.links(text))
             });
+            fields.edit(Name::ReportingEndpoints, |value| {
+                self.moved(value, |text| self.endpoints(text))
+            });
+            fields.edit(Name::ServiceWorkerAllowed, |value| self.scope(value));
+        } else {
+            fields.remove(Name::ServiceWorkerAllowed);
         }
         fields.edit(Name::SetCookie, |value| {
             self.cookie(value).map_or(Edit::Drop, Edit::Replace)
@@ -161,32 +171,78 @@ impl View<'_> {
         })
     }
 
-    /// A URL (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of the dev
-    /// server's own origin or the browser's. Relative and foreign ones stay.
+    /// The rule for the URLs of this server's header fields.
+    pub(crate) fn prefixer(&self) -> Prefixer {
+        let beside = self.siblings.map(|siblings| Siblings::Host {
+            before: siblings.before.clone(),
+            after: siblings.after.clone(),
+        });
+        self.prefixer_with(beside.unwrap_or_else(|| Siblings::Path(self.beside())))
+    }
+
+    /// The rule for those of its pages. A page on a host of its own is of another site than the other
+    /// ports' hosts, and would show them no cookie: it finds them below its own.
+    pub(crate) fn prefixer_of_pages(&self) -> Prefixer {
+        let below = self.siblings.map(|_| SIBLINGS.to_owned());
+        self.prefixer_with(Siblings::Path(below.unwrap_or_else(|| self.beside())))
+    }
+
+    fn prefixer_with(&self, siblings: Siblings) -> Prefixer {
+        Prefixer {
+            prefix: self.prefix.as_str().to_owned(),
+            siblings,
+            port: self.port.map(TargetPort::get),
+            front: self.public_host.unwrap_or("localhost").to_owned(),
+            secure: self.secure,
+        }
+    }
+
+    /// Below which path the other ports are: beside this one, wherever that is.
+    fn beside(&self) -> String {
+        let prefix = self.prefix.as_str();
+        let below = self
+            .port
+            .and_then(|port| prefix.strip_suffix(&port.to_string()))
+            .or_else(|| prefix.rfind("/sock/").map(|at| &prefix[..at]))
+            .map(|below| below.strip_suffix("/port/").unwrap_or(below));
+        format!("{}/port/", below.unwrap_or_default())
+    }
+
+    /// A URL (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of one of the
+    /// user's servers or the browser's own origin. Relative and foreign ones stay.
     fn url(&self, text: &str) -> Option<String> {
-        let path = match text.find("//") {
-            // A path from the root, not `//host/path`.
-            _ if text.starts_with('/') && !text.starts_with("//") => text,
-            Some(slashes)
-                if ["", "http:", "https:"].contains(&&*text[..slashes].to_lowercase()) =>
-            {
-                let rest = &text[slashes + 2..];
-                let (authority, path) =
-                    rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-                if !self.is_own(authority) {
-                    let host = self.siblings?.host(local_port(authority)?);
-                    return Some(format!("//{host}{path}"));
-                }
-                path
-            }
-            _ => return None,
-        };
-        let rooted = if path.starts_with('/') {
-            path.to_owned()
+        match self.prefixer().url(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(moved) => Some(moved),
+        }
+    }
+
+    /// How far a service worker may reach: below the prefix, and no farther. What could climb out of it
+    /// goes.
+    fn scope(&self, value: &[u8]) -> Edit {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+        let path = std::str::from_utf8(value).unwrap_or_default();
+        let sound = path.starts_with('/')
+            && !path.starts_with("//")
+            && path.bytes().all(|byte| plain(&byte))
+            && !path.split('/').any(|part| part == "..");
+        if sound {
+            Edit::Replace(self.prefix.join(path).into_bytes())
         } else {
-            format!("/{path}")
-        };
-        Some(self.prefix.join(&rooted))
+            Edit::Drop
+        }
+    }
+
+    /// `name="/x", other="https://example.org/"` (Reporting API section 3.3).
+    fn endpoints(&self, text: &str) -> Option<String> {
+        let mut changed = false;
+        let parts = text.split('"').enumerate().map(|(place, part)| {
+            let moved = (place % 2 == 1).then(|| self.url(part)).flatten();
+            changed |= moved.is_some();
+            moved.unwrap_or_else(|| part.to_owned())
+        });
+        let written = parts.collect::<Vec<_>>().join("\"");
+        changed.then_some(written)
     }
 
     /// `5; url=/x`, as browsers take it.
@@ -216,14 +272,6 @@ impl View<'_> {
         }
         moved.push_str(rest);
         changed.then_some(moved)
-    }
-
-    fn is_own(&self, authority: &str) -> bool {
-        let is_local = self.port.is_some() && local_port(authority) == self.port;
-        is_local
-            || self
-                .public_host
-                .is_some_and(|public| public.eq_ignore_ascii_case(authority))
     }
 
     /// A `Set-Cookie` (RFC 6265 section 4.1) confined to the prefix, or nothing where the dev
@@ -267,14 +315,6 @@ impl View<'_> {
     }
 }
 
-/// The port of a server of this machine.
-fn local_port(authority: &str) -> Option<TargetPort> {
-    let local = ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"];
-    let (host, port) = authority.rsplit_once(':')?;
-    let is_local = local.iter().any(|local| host.eq_ignore_ascii_case(local));
-    port.parse().ok().filter(|_| is_local)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -289,6 +329,7 @@ mod tests {
             port: TargetPort::new(5500),
             public_host: Some("hpc.example.org"),
             siblings: None,
+            secure: true,
             reserved_cookies: &["__hpc_proxy"],
         };
         let mut fields = Fields::new();
@@ -318,10 +359,14 @@ mod tests {
             ("HTTP://[::1]:5500/", "/port/5500/"),
             ("HTTP://LocalHost:5500/", "/port/5500/"),
             ("https://hpc.example.org/x", "/port/5500/x"),
-            ("https://hpc.example.org/port/5500/x", "/port/5500/x"),
+            (
+                "https://hpc.example.org/port/5500/x",
+                "https://hpc.example.org/port/5500/x",
+            ),
             ("//localhost:5500/x", "/port/5500/x"),
             ("//cdn.example.org/x", "//cdn.example.org/x"),
-            ("http://localhost:5501/x", "http://localhost:5501/x"),
+            ("http://localhost:5501/x", "//hpc.example.org/port/5501/x"),
+            ("/../x", "/port/5500/x"),
             ("https://example.org/a//b", "https://example.org/a//b"),
             ("mailto:a@example.org", "mailto:a@example.org"),
         ] {
@@ -343,6 +388,7 @@ mod tests {
             port: TargetPort::new(5500),
             public_host: None,
             siblings: None,
+            secure: false,
             reserved_cookies: &[],
         };
         for path in [&b"/\xe4"[..], "/ä".as_bytes()] {
@@ -382,6 +428,11 @@ mod tests {
                 "<https://example.org/>",
             ),
             (Name::Link, "<broken", "<broken"),
+            (
+                Name::ReportingEndpoints,
+                "a=\"/x\", b=\"https://example.org/\"",
+                "a=\"/port/5500/x\", b=\"https://example.org/\"",
+            ),
         ] {
             assert_eq!(rewritten(name, before).as_deref(), Some(after), "{before}");
         }
@@ -391,13 +442,14 @@ mod tests {
     fn on_own_host(name: Name, value: &str) -> Option<String> {
         let port = TargetPort::new(5500).unwrap();
         let host = "5500--7.apps.example.org:1";
-        let siblings = Siblings::of(host.as_bytes(), port);
+        let siblings = hostname::Siblings::of(host.as_bytes(), port);
         let view = View {
             prefix: &Prefix::root(),
             moves_urls: true,
             port: Some(port),
             public_host: Some(host),
             siblings: siblings.as_ref(),
+            secure: true,
             reserved_cookies: &["__hpc_proxy", "__Host-__hpc_proxy"],
         };
         let mut fields = Fields::new();
@@ -447,6 +499,49 @@ mod tests {
         ] {
             let found = on_own_host(Name::SetCookie, before);
             assert_eq!(found.as_deref(), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn ports_are_beside_each_other_wherever_a_manager_has_them() {
+        for (prefix, port, beside) in [
+            ("/port/5500", Some(5500), "/port/"),
+            ("/user/x/port/5500", Some(5500), "/user/x/port/"),
+            ("/user/x/sock/app", None, "/user/x/port/"),
+            ("/code", Some(5500), "/port/"),
+        ] {
+            let view = View {
+                prefix: &Prefix::parse(prefix).unwrap(),
+                moves_urls: true,
+                port: port.and_then(TargetPort::new),
+                public_host: None,
+                siblings: None,
+                secure: false,
+                reserved_cookies: &[],
+            };
+            let siblings = Siblings::Path(beside.to_owned());
+            assert_eq!(view.prefixer().siblings, siblings, "{prefix}");
+        }
+    }
+
+    // S13.
+    #[test]
+    fn a_service_worker_reaches_no_farther_than_its_server() {
+        for (before, after) in [
+            ("/", Some("/port/5500/")),
+            ("/a/", Some("/port/5500/a/")),
+            ("/port/5500/", Some("/port/5500/")),
+            ("/../", None),
+            ("/port/5500/../", None),
+            ("/%2e%2e/", None),
+            ("/\\..\\", None),
+            ("//host/", None),
+            ("https://hpc.example.org/", None),
+            ("../", None),
+            ("", None),
+        ] {
+            let name = Name::ServiceWorkerAllowed;
+            assert_eq!(rewritten(name, before).as_deref(), after, "{before}");
         }
     }
 

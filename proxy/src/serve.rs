@@ -86,6 +86,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
         sockets,
         private: private_servers(config),
         domain: serve.domain.clone(),
+        rewrite: serve.rewrite.clone(),
     };
     let serving = server::serve(listeners, identity, token, rules, &terms, stop.clone());
     tokio::join!(withdraw, serving);

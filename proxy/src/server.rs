@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS},
 };
 use private_localhost::PortMap;
 use tokio::time::Instant;
@@ -24,11 +24,12 @@ use crate::{
     http1::{
         fields::Fields,
         framing::Framing,
-        head::RequestHead,
+        head::{RequestHead, ResponseHead},
         name::Name,
         target::{host_name, is_host},
     },
     link::Redeemed,
+    markup,
     metrics::Metrics,
     ports::{self, Servers},
     private::Localhost,
@@ -36,6 +37,7 @@ use crate::{
     route::{self, Route, RouteError, TargetPort, To},
     service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong, shown},
     socket::Socket,
+    transform::{Asked, Transform, Wanted},
     upstream::{DialError, Loopback, Target, owner::Owners},
 };
 
@@ -90,6 +92,23 @@ pub struct Rules {
     pub private: Option<PortMap>,
     /// Below which domain every port has a host of its own, if any does.
     pub domain: Option<Domain>,
+    /// Whose pages are rewritten.
+    pub rewrite: Rewrite,
+}
+
+/// Whose pages are rewritten, so that their URLs hold below the prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Those of no server that is not excepted.
+    pub off: bool,
+    /// The servers for which it is the other way round.
+    pub except: Vec<TargetPort>,
+}
+
+impl Rewrite {
+    fn covers(&self, port: Option<TargetPort>) -> bool {
+        port.is_some_and(|port| self.except.contains(&port)) == self.off
+    }
 }
 
 /// Serves `listeners` until `stop`, then lets what is under way end within its grace. `token` is
@@ -148,6 +167,23 @@ pub struct Seen {
     port: Option<TargetPort>,
     host: Option<String>,
     siblings: Option<Siblings>,
+    secure: bool,
+    /// Nothing where every answer passes as it is.
+    asked: Option<Box<Asked>>,
+}
+
+impl Seen {
+    fn view(&self) -> View<'_> {
+        View {
+            prefix: &self.prefix,
+            moves_urls: self.moves_urls,
+            port: self.port,
+            public_host: self.host.as_deref(),
+            siblings: self.siblings.as_ref(),
+            secure: self.secure,
+            reserved_cookies: &auth::COOKIES,
+        }
+    }
 }
 
 impl Proxy {
@@ -247,6 +283,15 @@ impl Proxy {
                 };
             }
         };
+        if prefix.is_some()
+            && let Some(file) = rest.strip_prefix(markup::RESERVED.as_bytes())
+        {
+            return if reads {
+                shim(file).map(Decision::Answer)
+            } else {
+                Err(Problem::Method)
+            };
+        }
         if let To::Port(port) = to {
             if port.get() == self.identity.port {
                 return Err(Problem::OwnPort(port));
@@ -285,9 +330,14 @@ impl Proxy {
             To::Socket(_) => None,
         };
         let siblings = hop.siblings(port);
+        let wanted = Wanted::of(&head.fields).filter(|_| {
+            hop.prefix.is_some() && upgrade.is_none() && self.rules.rewrite.covers(port)
+        });
         let seen = Seen {
             siblings,
             moves_urls: hop.prefix.is_some(),
+            secure: hop.is_secure(),
+            asked: wanted.map(|wanted| Box::new(Asked::note(wanted, head))),
             prefix: hop.prefix.unwrap_or_else(|| Prefix::whole(to)),
             port,
             host: hop.host.and_then(|host| String::from_utf8(host).ok()),
@@ -514,16 +564,13 @@ impl Service for Proxy {
         self.loopback.dial(target).await
     }
 
+    fn transform(&self, seen: &Seen, answer: &mut ResponseHead) -> Option<Box<Transform>> {
+        let asked = seen.asked.as_ref()?;
+        asked.transform(&|| seen.view().prefixer_of_pages(), answer)
+    }
+
     fn edit(&self, seen: &Seen, fields: &mut Fields) {
-        View {
-            prefix: &seen.prefix,
-            moves_urls: seen.moves_urls,
-            port: seen.port,
-            public_host: seen.host.as_deref(),
-            siblings: seen.siblings.as_ref(),
-            reserved_cookies: &auth::COOKIES,
-        }
-        .rewrite(fields);
+        seen.view().rewrite(fields);
     }
 
     async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
@@ -555,6 +602,30 @@ fn is_foreign(fields: &Fields, own_host: Option<TargetPort>) -> bool {
 
 fn whole(page: Response<Bytes>) -> Page {
     page.map(PageBody::Whole)
+}
+
+/// The script that a rewritten page begins with.
+fn shim(file: &[u8]) -> Result<Page, Problem> {
+    let name = file.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let caching = if name == markup::shim_name().as_bytes() {
+        "public, max-age=31536000, immutable"
+    } else if name.starts_with(b"shim-") {
+        // A page of an older version that a browser kept.
+        "no-store"
+    } else {
+        return Err(Problem::Route(RouteError::NoSuchPath));
+    };
+    let mut response = Response::new(PageBody::Whole(Bytes::from_static(markup::SHIM.as_bytes())));
+    for (name, value) in [
+        (CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (CACHE_CONTROL, caching),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
 }
 
 /// To `N/`, relative to `/port/N`, so that it holds behind any outer prefix too.

@@ -13,9 +13,10 @@ use crate::{
         chunked::BadChunk,
         fields::Fields,
         framing::{BadFraming, Framing},
-        head::{BadHead, RequestHead},
+        head::{BadHead, RequestHead, ResponseHead},
     },
     socket::Socket,
+    transform::Transform,
 };
 
 /// Who is at the other end of a client's connection.
@@ -123,6 +124,14 @@ pub trait Service: Send + Sync + Sized + 'static {
         &self,
         target: &Self::Target,
     ) -> impl Future<Output = Result<(Self::Target, Socket), Self::DialError>> + Send;
+
+    /// What the body of a final answer becomes on its way, where it does not pass as it is; its head
+    /// is given the fields that belong to that, but for those of one hop, and for those that
+    /// [`Self::edit`] edits later. An answer to `HEAD` has the head alone.
+    fn transform(&self, view: &Self::View, answer: &mut ResponseHead) -> Option<Box<Transform>> {
+        let _ = (view, answer);
+        None
+    }
 
     /// Edits the fields of an answer; those of one hop are off already.
     fn edit(&self, view: &Self::View, fields: &mut Fields);

@@ -11,6 +11,8 @@ use hpc_proxy::{
     hostname::{Domain, NotADomain},
     http1::target::is_host,
     rewrite::Prefix,
+    route::{RouteError, TargetPort},
+    server::Rewrite,
 };
 
 /// Bytes that the path of a Unix socket may have: `sun_path` of unix(7), less its NUL.
@@ -104,6 +106,44 @@ fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
+/// Whether pages are rewritten: those of one server, or of all that are not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rewriting {
+    port: Option<TargetPort>,
+    off: bool,
+}
+
+/// `auto`, `off`, `5173=auto` or `5173=off`.
+pub(super) fn rewrite(text: &str) -> Result<Rewriting, String> {
+    let (port, how) = match text.split_once('=') {
+        Some((port, how)) => (Some(port), how),
+        None => (None, text),
+    };
+    let off = match how {
+        "auto" => false,
+        "off" => true,
+        _ => return Err(format!("`{how}` is neither `auto` nor `off`")),
+    };
+    let port = port.map(str::parse).transpose();
+    let port = port.map_err(|error: RouteError| error.to_string())?;
+    Ok(Rewriting { port, off })
+}
+
+/// All that was said about it; the last word counts.
+pub(super) fn rewrite_of(said: &[Rewriting], base_rewrite: Option<bool>) -> Rewrite {
+    let general = said.iter().rev().find(|one| one.port.is_none());
+    let off = general.map_or(base_rewrite == Some(false), |one| one.off);
+    let mut except = Vec::new();
+    for one in said {
+        let Some(port) = one.port else { continue };
+        except.retain(|known| *known != port);
+        if one.off != off {
+            except.push(port);
+        }
+    }
+    Rewrite { off, except }
+}
+
 /// `8000` or `8000-8010`.
 pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -182,6 +222,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rewriting_is_said_for_all_or_for_one() {
+        let of = |texts: &[&str], base| {
+            let said: Vec<_> = texts.iter().map(|text| rewrite(text).unwrap()).collect();
+            let told = rewrite_of(&said, base);
+            let except: Vec<_> = told.except.iter().map(|port| port.get()).collect();
+            (told.off, except)
+        };
+        assert_eq!(of(&[], None), (false, vec![]));
+        assert_eq!(of(&[], Some(false)), (true, vec![]));
+        assert_eq!(of(&["auto"], Some(false)), (false, vec![]));
+        assert_eq!(of(&["80=off", "90=auto"], None), (false, vec![80]));
+        assert_eq!(of(&["80=off", "off", "90=auto"], None), (true, vec![90]));
+        assert_eq!(of(&["80=off", "80=auto"], Some(true)), (false, vec![]));
+        for bad in ["", "on", "80", "80=", "80=on", "0=off", "x=off", "=off"] {
+            assert!(rewrite(bad).is_err(), "{bad}");
+        }
+    }
+
     // Behaviours 117, 118.
     #[test]
     fn a_public_url_has_a_host_and_no_slash_at_its_end() {
@@ -223,6 +282,7 @@ mod tests {
         #[test]
         fn any_text_is_read_without_a_panic(text: String) {
             let _ = (listen(&text), upgrade(&text), duration(&text), ports(&text));
+            let _ = rewrite(&text);
         }
     }
 }

@@ -13,6 +13,7 @@ mod life;
 mod own_pages;
 mod ports;
 mod privilege;
+mod rewriting;
 mod streaming;
 mod unix_socket;
 mod websocket;
