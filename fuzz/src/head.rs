@@ -154,7 +154,8 @@ fn rewrite(fields: &Fields) {
     view.rewrite(&mut once);
     for (name, value) in lines(&once) {
         match name.as_str() {
-            "clear-site-data" | "service-worker-allowed" | "strict-transport-security" => {
+            "service-worker-allowed" => assert!(value.starts_with("/port/5500"), "{value}"),
+            "clear-site-data" | "strict-transport-security" => {
                 panic!("{name} reaches beyond the prefix")
             }
             "location" if value.starts_with('/') && !value.starts_with("//") => {

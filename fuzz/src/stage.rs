@@ -85,7 +85,11 @@ impl House {
             sockets: Some(sockets.path().to_owned()),
             private: None,
             domain: None,
-            rewrite: Rewrite::default(),
+            // What moves unchanged is judged here; rewriting has a target of its own.
+            rewrite: Rewrite {
+                off: true,
+                ..Rewrite::default()
+            },
         };
         let metrics = Arc::<Metrics>::default();
         let token = Token::parse(TOKEN.0.repeat(TOKEN.1).as_bytes()).expect("64 digits");

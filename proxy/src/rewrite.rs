@@ -469,12 +469,15 @@ mod tests {
             ("/port/5500/x", "/port/5500/x"),
             ("http://localhost:5500/x", "/x"),
             ("http://127.0.0.1:5500", "/"),
-            ("https://5500--7.apps.example.org:1/x", "/x"),
+            (
+                "https://5500--7.apps.example.org:1/x",
+                "https://5500--7.apps.example.org:1/x",
+            ),
             (
                 "http://localhost:8000/x?y",
                 "//8000--7.apps.example.org:1/x?y",
             ),
-            ("http://[::1]:8000", "//8000--7.apps.example.org:1"),
+            ("http://[::1]:8000", "//8000--7.apps.example.org:1/"),
             ("http://localhost/x", "http://localhost/x"),
             ("http://localhost:0/x", "http://localhost:0/x"),
             ("https://example.org:8000/x", "https://example.org:8000/x"),
