@@ -156,9 +156,15 @@ fn end_to_end() -> Vec<Row> {
 }
 
 fn origin_wide() -> Vec<Row> {
-    let mut rows = Vec::new();
+    let confined = ok()
+        .field("X-Kept: 1")
+        .field("Service-Worker-Allowed: {P}/");
+    let worker = says("200 OK", "Service-Worker-Allowed: /\r\nX-Kept: 1\r\n")
+        .wants(gets(confined).named("confined"))
+        .or(gets(ok().field("X-Kept: 1")).named("removed"));
+    let name = "Service-Worker-Allowed reaches no farther than the prefix";
+    let mut rows = vec![row("73, S13", name, worker).needs(&[Need::Ownership])];
     for line in [
-        "Service-Worker-Allowed: /",
         "Clear-Site-Data: \"*\"",
         "Strict-Transport-Security: max-age=31536000; includeSubDomains",
         "Alt-Svc: h3=\":443\"",

@@ -27,7 +27,7 @@ pub(super) fn rows() -> Vec<Row> {
             "{P}/x?a=/b#c",
         ),
         ("an escaped path", "/a%2Fb%20c", "{P}/a%2Fb%20c"),
-        ("a path with dots", "/../x", "{P}/../x"),
+        ("a path with dots", "/../x", "{P}/x"),
         (
             "the dev server by address",
             "http://127.0.0.1:{N}/x",
