@@ -42,8 +42,9 @@ impl Results {
     }
 }
 
-/// `tags`: whether the page has the shim. `run`: which part of the page.
-async fn probe(tags: &str, run: &str) -> Result<(Vec<String>, Vec<String>)> {
+/// `rewrite`: whether the proxy does. `tags`: whether the page comes with the shim. `run`: which part of the
+/// page.
+async fn probe(rewrite: &str, tags: &str, run: &str) -> Result<(Vec<String>, Vec<String>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let dir = tempfile::tempdir()?;
     let mut server = Command::new("node")
@@ -59,7 +60,7 @@ async fn probe(tags: &str, run: &str) -> Result<(Vec<String>, Vec<String>)> {
     let line = line.context("the ports of the server")?;
     let (own, _) = line.split_once(' ').context("two ports")?;
     let _proxy = Command::new(binaries::hpc_proxy()?)
-        .args(["--auth", "none"])
+        .args(["--auth", "none", "--rewrite", rewrite])
         .env("HOME", dir.path())
         .env("HPC_PROXY_ALLOW_ROOT", "1")
         .stderr(Stdio::null())
@@ -97,7 +98,7 @@ async fn probe(tags: &str, run: &str) -> Result<(Vec<String>, Vec<String>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mechanism_of_a_page_stays_below_its_prefix() -> Result<()> {
-    let (held, broken) = probe("tags", "all").await?;
+    let (held, broken) = probe("auto", "bare", "all").await?;
     ensure!(
         held.len() > 75 && broken.is_empty(),
         "{} rows hold; broken: {broken:#?}",
@@ -108,7 +109,7 @@ async fn every_mechanism_of_a_page_stays_below_its_prefix() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_finds_its_place_through_the_doors() -> Result<()> {
-    let (held, broken) = probe("tags", "doors").await?;
+    let (held, broken) = probe("off", "tags", "doors").await?;
     ensure!(held.len() >= 4 && broken.is_empty(), "broken: {broken:#?}");
     Ok(())
 }
@@ -116,7 +117,7 @@ async fn a_router_finds_its_place_through_the_doors() -> Result<()> {
 // Else the rows would show nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_shim_most_mechanisms_lead_out_of_the_prefix() -> Result<()> {
-    let (held, broken) = probe("bare", "all").await?;
+    let (held, broken) = probe("off", "bare", "all").await?;
     ensure!(
         broken.len() > 120,
         "{} rows hold without it: {held:#?}",

@@ -56,6 +56,13 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
 /// in our name.
 pub fn inbound(fields: &mut Fields) {
     fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
+    fields.edit(Name::ServiceWorkerAllowed, |scope| {
+        if is_below_a_port(scope) {
+            Edit::Keep
+        } else {
+            Edit::Drop
+        }
+    });
     fields.edit(Name::SetCookie, |cookie| {
         let name = cookie_name(cookie);
         if COOKIES
@@ -67,6 +74,19 @@ pub fn inbound(fields: &mut Fields) {
             Edit::Keep
         }
     });
+}
+
+/// Whether a path, as a proxy confined it, stays below one dev server's.
+fn is_below_a_port(path: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+    let is_up = |part: &[u8]| part == b"..";
+    path.starts_with(b"/port/")
+        && path.iter().all(plain)
+        && path
+            .split(|byte| *byte == b'/')
+            .nth(2)
+            .is_some_and(|port| !port.is_empty() && port.iter().all(u8::is_ascii_digit))
+        && !path.split(|byte| *byte == b'/').any(is_up)
 }
 
 #[cfg(test)]
@@ -157,5 +177,22 @@ mod tests {
         ]);
         inbound(&mut answered);
         assert_eq!(lines(&answered), ["Set-Cookie: a=hpc_manager", "X-Kept: 1"]);
+    }
+
+    #[test]
+    fn a_service_worker_stays_with_its_dev_server() {
+        for (scope, stays) in [
+            ("/port/5500/", true),
+            ("/port/5500/a", true),
+            ("/port/", false),
+            ("/port/x/", false),
+            ("/port/5500/../", false),
+            ("/port/5500/%2e%2e/", false),
+            ("/api/", false),
+        ] {
+            let mut answered = fields(&[("Service-Worker-Allowed", scope)]);
+            inbound(&mut answered);
+            assert_eq!(!lines(&answered).is_empty(), stays, "{scope}");
+        }
     }
 }

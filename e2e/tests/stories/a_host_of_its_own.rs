@@ -132,8 +132,10 @@ pub(crate) async fn a_page_on_a_host_of_its_own_is_alone(cluster: &impl Cluster)
             }}),
             "a ticket": fetch("{manager}/_hpc-proxy/open?name=1&to=/", {{ credentials: "include" }}),
         }};
+        // What the page says of this machine's ports is moved to the user's own ones, and never gets there.
+        const got = answer => !answer || answer.url.startsWith("{manager}");
         return Promise.all(Object.entries(tries).map(
-            ([what, done]) => done.then(() => what, error => error ? null : what),
+            ([what, done]) => done.then(answer => got(answer) && what, error => error ? null : what),
         )).then(done => done.filter(what => what).join());
         "#
     );
