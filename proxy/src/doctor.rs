@@ -16,10 +16,11 @@ use crate::{
 
 mod home;
 mod lease;
+mod localhost;
 mod node;
 
 /// All probes, in the order in which they are shown. A new one is a function and a line here.
-const PROBES: [Probe; 14] = [
+const PROBES: [Probe; 22] = [
     Probe("kernel", node::kernel),
     Probe("sockets", node::sockets),
     Probe("proc", node::proc),
@@ -28,6 +29,14 @@ const PROBES: [Probe; 14] = [
     Probe("ipv6", node::ipv6),
     Probe("root", node::root),
     Probe("slurm", node::slurm),
+    Probe("supervision", localhost::supervision),
+    Probe("take", localhost::taken_sockets),
+    Probe("replace", localhost::replaced_sockets),
+    Probe("signals", localhost::steady_calls),
+    Probe("lock", localhost::lock),
+    Probe("yama", localhost::yama),
+    Probe("userns", localhost::user_namespaces),
+    Probe("tun", localhost::tun),
     Probe("home", home::home),
     Probe("lease-files", home::lease_files),
     Probe("clock", home::clock),

@@ -192,3 +192,41 @@ async fn a_state_directory_of_others_is_told() {
     );
     assert_eq!(ended.code, Some(0));
 }
+
+#[tokio::test]
+async fn what_a_private_localhost_takes_is_told_outside_and_inside_of_one() {
+    let home = TempDir::new().unwrap();
+    let outside = doctor(home.path()).await;
+    let names = [
+        "supervision",
+        "take",
+        "replace",
+        "signals",
+        "lock",
+        "yama",
+        "userns",
+        "tun",
+    ];
+    for name in names {
+        let (level, what, _) = probe(&outside, name);
+        assert!(["ok", "warn"].contains(&level.as_str()), "{name}: {what}");
+    }
+    if private_localhost::probe().is_err() {
+        lacks("seccomp user notification");
+        return;
+    }
+    let (_, what, consequence) = probe(&outside, "supervision");
+    assert!(what.contains("supervised"), "{what}");
+    assert!(
+        consequence.contains("localhost of your own"),
+        "{consequence}"
+    );
+
+    let mut inside = command(home.path());
+    let program = env!("CARGO_BIN_EXE_hpc-proxy");
+    inside.args(["exec", "--quiet", "--", program, "doctor", "--json"]);
+    let inside = run(&mut inside).await;
+    let (level, what, _) = probe(&inside, "supervision");
+    assert_eq!((level.as_str(), inside.code), ("ok", Some(0)));
+    assert!(what.contains("already"), "{what}");
+}
