@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod http;
 pub mod lease;
 pub mod load;
+pub mod localhost;
 pub mod machine;
 pub mod noise;
 pub mod pattern;

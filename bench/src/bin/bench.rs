@@ -14,7 +14,7 @@ use bench::{
     arguments::ProxyArguments,
     descriptors,
     load::{self, Load},
-    machine,
+    localhost, machine,
     peer::{self, Peers},
     proxy::Program,
     results::{self, Row, spread},
@@ -55,6 +55,9 @@ struct Arguments {
     /// How many starts are timed.
     #[arg(long, default_value_t = 31)]
     starts: usize,
+    /// Only what a private localhost costs, which is printed alone.
+    #[arg(long)]
+    localhost: bool,
     /// Where the results are written to.
     #[arg(long, value_name = "PATH", default_value = "bench/RESULTS.md")]
     results: PathBuf,
@@ -63,7 +66,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if let Some(end) = peer::main() {
+    if let Some(end) = peer::main().or_else(localhost::main) {
         return end;
     }
     match run(&Arguments::parse()) {
@@ -96,12 +99,20 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
     let (program, peers) = (arguments.proxy.program()?, Peers::of_this_program()?);
     let head = head()?;
     say(&head)?;
+    let private = localhost::table(program.path(), arguments.rounds)?;
+    say(&private)?;
+    if arguments.localhost {
+        return Ok(true);
+    }
     let alone = alone(&program, &peers, arguments.starts).await?;
     let table = results::table(&alone);
     say(&table)?;
     let compared = compare(&program, &peers, arguments).await?;
     say(&compared)?;
-    let (path, text) = (&arguments.results, format!("{head}\n{table}\n{compared}"));
+    let (path, text) = (
+        &arguments.results,
+        format!("{head}\n{table}\n{compared}\n{private}"),
+    );
     fs::write(path, text).with_context(|| format!("write `{}`", path.display()))?;
     Ok(alone.iter().all(Row::is_good))
 }
