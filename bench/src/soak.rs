@@ -9,6 +9,7 @@ use crate::{peer::Peers, proxy::Program};
 
 mod bulk;
 mod lease;
+mod localhost;
 mod owners;
 mod slow;
 mod websockets;
@@ -26,6 +27,8 @@ pub enum Scenario {
     Lease,
     /// A target port that changes hands every few milliseconds. Needs root.
     Owners,
+    /// 3,000 programs in a private localhost under a storm of signals, and 1,500 that are killed.
+    Localhost,
 }
 
 /// What all scenarios are given.
@@ -67,6 +70,7 @@ impl Soak {
             Scenario::Bulk => bulk::run(self).await,
             Scenario::Lease => lease::run(self).await,
             Scenario::Owners => owners::run(self).await,
+            Scenario::Localhost => localhost::run(self).await,
         }
     }
 }

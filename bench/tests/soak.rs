@@ -35,3 +35,8 @@ fn readers_never_see_half_a_lease() {
 fn a_port_that_changes_hands_shows_no_foreign_byte() {
     soak("owners", "0.02");
 }
+
+#[test]
+fn a_private_localhost_keeps_nothing_of_those_that_are_gone() {
+    soak("localhost", "0.1");
+}
