@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::harness::{DEADLINE, Ended, Proxy, command, confine, eventually, run};
 
+mod languages;
 mod processes;
 mod sockets;
 

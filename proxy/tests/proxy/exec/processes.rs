@@ -270,3 +270,57 @@ while os.path.exists(sys.argv[2]): time.sleep(0.01)
         assert_eq!(fs::read_to_string(&ready).unwrap(), "inside", "{way:?}");
     }
 }
+
+// What the docs say of it: open connections go on, nobody binds or connects any more, and the command
+// ends as it will.
+#[tokio::test]
+async fn a_supervisor_that_is_killed_takes_nobody_along() {
+    const PROGRAM: &str = "
+import errno, socket, sys
+server = socket.socket(); server.bind(('127.0.0.1', int(sys.argv[1]))); server.listen(8)
+client = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+accepted, _ = server.accept()
+print('up', flush=True)
+sys.stdin.readline()
+accepted.sendall(b'still'); print(client.recv(5).decode(), flush=True)
+for call in ('bind', 'connect'):
+    try: getattr(socket.socket(), call)(('127.0.0.1', 1)); print(call, 'done', flush=True)
+    except OSError as error: print(call, errno.errorcode[error.errno], flush=True)
+sys.exit(7)
+";
+    if private_localhost::probe().is_err() {
+        lacks("a private localhost");
+        return;
+    }
+    let (localhost, taken) = (Localhost::new(), Taken::new());
+    let mut exec = localhost.exec(&[]);
+    exec.args(["python3", "-c", PROGRAM, &taken.text()])
+        .stdin(Stdio::piped());
+    let mut child = exec.spawn().unwrap();
+    let mut said = tokio::io::BufReader::new(child.stdout.take().unwrap());
+    let mut first = [0; 3];
+    timeout(DEADLINE, said.read_exact(&mut first))
+        .await
+        .unwrap()
+        .unwrap();
+    let [guardian] = children(child.id().unwrap())[..] else {
+        panic!("exec has one child");
+    };
+    kill("KILL", &guardian.to_string());
+    eventually("it is gone", || children(guardian).is_empty()).await;
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"go on\n")
+        .await
+        .unwrap();
+    let mut rest = String::new();
+    timeout(DEADLINE, said.read_to_string(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(rest, "still\nbind ENOSYS\nconnect ENOSYS\n");
+    let status = timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(7));
+}

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::{Localhost, Taken, WAYS};
-use crate::harness::lacks;
+use crate::harness::{lacks, run};
 
 /// A server on `host` and a client of `to` in one program, at the port of the command line.
 const MEETING: &str = "
@@ -339,5 +339,32 @@ except (TimeoutError, OSError) as error: print('elsewhere')
             return lacks("an address besides those of the loopback");
         }
         assert_eq!(ended.stdout.trim(), "elsewhere", "{way:?} {ended:?}");
+    }
+}
+
+// Another network namespace has a localhost of its own, where nobody else is.
+#[tokio::test]
+async fn another_network_is_left_alone() {
+    const BINDS: &str = "
+import socket, sys
+server = socket.socket(); server.bind(('0.0.0.0', int(sys.argv[1])))
+print(server.getsockname()[0])
+";
+    let unshare = ["unshare", "--map-root-user", "--net"];
+    let can = std::process::Command::new(unshare[0])
+        .args(&unshare[1..])
+        .arg("true")
+        .output();
+    if !can.is_ok_and(|ended| ended.status.success()) {
+        lacks("user and network namespaces");
+        return;
+    }
+    for way in WAYS {
+        let (localhost, taken) = (Localhost::new(), Taken::new());
+        let mut exec = localhost.exec(way);
+        exec.args(unshare)
+            .args(["python3", "-c", BINDS, &taken.text()]);
+        let ended = run(&mut exec).await;
+        assert_eq!(ended.stdout.trim(), "0.0.0.0", "{way:?} {ended:?}");
     }
 }
