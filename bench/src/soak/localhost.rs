@@ -42,10 +42,21 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
         outcome.needs = Some("a proxy that knows exec".to_owned());
         return Ok(outcome);
     }
-    let mut storm = Storm::below_exec(soak, &home).await?;
+    for (way, flags) in [
+        ("sockets taken", &[][..]),
+        ("sockets replaced", &["--replace-sockets"]),
+    ] {
+        outcome.figure(way, "");
+        storm(soak, &home, flags, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+async fn storm(soak: &Soak, home: &TempDir, flags: &[&str], outcome: &mut Outcome) -> Result<()> {
+    let mut storm = Storm::below_exec(soak, home, flags).await?;
     let Some(guardian) = storm.guardian() else {
         outcome.needs = Some("seccomp user notification".to_owned());
-        return Ok(outcome);
+        return Ok(());
     };
     // Until the list of servers is as long as it gets, and every buffer has its size.
     storm.asks("storm 60").await?;
@@ -97,7 +108,7 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
     });
     let said = storm.asks("one").await?;
     outcome.must(said == "ok", || format!("afterwards one is told: {said}"));
-    Ok(outcome)
+    Ok(())
 }
 
 /// `ok=3; connect: refused=1` as numbers by what was said.
@@ -120,11 +131,13 @@ struct Storm {
 }
 
 impl Storm {
-    async fn below_exec(soak: &Soak, home: &TempDir) -> Result<Self> {
+    async fn below_exec(soak: &Soak, home: &TempDir, flags: &[&str]) -> Result<Self> {
         let script = home.path().join("storm.pl");
         fs::write(&script, include_str!("localhost/storm.pl")).context("write the script")?;
         let mut exec = Command::new(soak.program.path())
-            .args(["exec", "--quiet", "--session", "--", "perl"])
+            .args(["exec", "--quiet", "--session"])
+            .args(flags)
+            .args(["--", "perl"])
             .arg(&script)
             .args([FIRST_PORT.to_string(), PORTS.to_string()])
             // A localhost that nothing else of this user's is in.
