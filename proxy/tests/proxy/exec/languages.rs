@@ -86,6 +86,18 @@ const R: Client<'_> = Client(&[
     "cat(readLines(url(paste0('http://localhost:', commandArgs(TRUE)[1], '/')), warn = FALSE))",
 ]);
 
+/// A server of Python's own, on the host behind the port.
+const PYTHON_SERVER: &str = "
+import http.server, sys
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b'inside')
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer((sys.argv[2], int(sys.argv[1])), Page)
+print('up', flush=True)
+server.serve_forever()
+";
+
 /// Starts `server`, which says `up` and answers on the port that is its next argument, with what is `more`
 /// behind it; then each client, and the proxy, must read what it answers.
 async fn is_reached(server: &[&str], more: &[&str], clients: &[Client<'_>]) {
@@ -170,19 +182,9 @@ async fn workers_of_node_share_a_port() {
 
 #[tokio::test]
 async fn python_serves_and_asks() {
-    const SERVER: &str = "
-import http.server, sys
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(b'inside')
-    def log_message(self, *args): pass
-server = http.server.ThreadingHTTPServer((sys.argv[2], int(sys.argv[1])), Page)
-print('up', flush=True)
-server.serve_forever()
-";
     for host in ["", "localhost", "0.0.0.0"] {
         is_reached(
-            &["python3", "-c", SERVER],
+            &["python3", "-c", PYTHON_SERVER],
             &[host],
             &[PYTHON, PYTHON_ASYNCIO, CURL],
         )
@@ -316,19 +318,9 @@ func main() {
     }
     is_reached(&[&server], &["[::1]"], &[CURL_V6, PYTHON_V6]).await;
     // The other way round.
-    const PYTHON_SERVER: &str = "
-import http.server, sys
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(b'inside')
-    def log_message(self, *args): pass
-server = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Page)
-print('up', flush=True)
-server.serve_forever()
-";
     is_reached(
         &["python3", "-c", PYTHON_SERVER],
-        &[],
+        &["127.0.0.1"],
         &[Client(&[&client])],
     )
     .await;
