@@ -16,7 +16,10 @@ use rustix::net::{AddressFamily, SocketType, bind, socket};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::{results::spread, samples::Samples};
+use crate::{
+    results::{aligned, spread},
+    samples::Samples,
+};
 
 /// The argument that makes this program one that is measured.
 const ARGUMENT: &str = "localhost";
@@ -92,28 +95,30 @@ pub fn table(program: &Path, rounds: usize) -> Result<String> {
             rounds.push(round(program, arguments)?);
         }
     }
-    let mut text = "| private localhost |".to_owned();
-    for (name, _) in WAYS {
-        text += &format!(" {name} |");
-    }
-    text += &format!("\n|{}\n", " --- |".repeat(WAYS.len() + 1));
-    for (what, of, unit) in KINDS {
-        text += &format!("| {what} |");
-        let samples: Vec<Samples> = all
-            .iter()
-            .map(|rounds| rounds.iter().map(of).collect())
-            .collect();
-        let plain = samples[0].median();
-        for (place, samples) in samples.iter().enumerate() {
-            let decimals = if unit == "us" { 2 } else { 0 };
-            text += &format!(" {}", spread(samples, 1.0, decimals, unit));
+    let cells = KINDS.iter().map(|(what, of, unit)| {
+        let measured: [Samples; WAYS.len()] =
+            std::array::from_fn(|way| all[way].iter().map(of).collect());
+        let plain = measured[0].median();
+        let decimals = if *unit == "us" { 2 } else { 0 };
+        let cell = |place: usize, samples: &Samples| {
+            let figure = spread(samples, 1.0, decimals, unit);
             if place > 0 && plain > 0.0 {
-                text += &format!(", x {:.2}", samples.median() / plain);
+                format!("{figure}, x {:.2}", samples.median() / plain)
+            } else {
+                figure
             }
-            text += " |";
-        }
-        text.push('\n');
-    }
+        };
+        std::array::from_fn(|column| match column.checked_sub(1) {
+            None => (*what).to_owned(),
+            Some(way) => cell(way, &measured[way]),
+        })
+    });
+    let head: [&str; WAYS.len() + 1] = std::array::from_fn(|column| {
+        column
+            .checked_sub(1)
+            .map_or("private localhost", |way| WAYS[way].0)
+    });
+    let mut text = aligned(&head, cells.collect());
     text += &format!(
         "\n{rounds} rounds in turn of {CALLS} calls each, {BINDS} of bind; a round's figure is its median. x is the ratio to the \
          plain program in this run.\n"

@@ -101,7 +101,8 @@ pub fn spread(samples: &Samples, unit: f64, decimals: usize, name: &str) -> Stri
     format!("{median:.decimals$} {name} ({min:.decimals$} - {max:.decimals$})")
 }
 
-fn aligned<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
+/// A table whose columns are as wide as their widest cell.
+pub fn aligned<const N: usize>(head: &[&str; N], rows: Vec<[String; N]>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].len());
         cells.chain([head[column].len()]).max().unwrap_or_default()

@@ -8,7 +8,7 @@ use hpc_proxy::{
         fields::{Edit, Fields},
         name::Name,
     },
-    rewrite::{ORIGIN_WIDE, cookie_name},
+    rewrite::{ORIGIN_WIDE, climbs, cookie_name, is_plain_path},
     service::Peer,
 };
 
@@ -78,15 +78,9 @@ pub fn inbound(fields: &mut Fields) {
 
 /// Whether a path, as a proxy confined it, stays below one dev server's.
 fn is_below_a_port(path: &[u8]) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
-    let is_up = |part: &[u8]| part == b"..";
-    path.starts_with(b"/port/")
-        && path.iter().all(plain)
-        && path
-            .split(|byte| *byte == b'/')
-            .nth(2)
-            .is_some_and(|port| !port.is_empty() && port.iter().all(u8::is_ascii_digit))
-        && !path.split(|byte| *byte == b'/').any(is_up)
+    let port = path.strip_prefix(b"/port/").unwrap_or_default();
+    let port = port.split(|byte| *byte == b'/').next().unwrap_or_default();
+    is_plain_path(path) && !climbs(path) && !port.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

@@ -187,16 +187,6 @@ mod tests {
     use super::*;
     use crate::prefix::Siblings;
 
-    fn prefixer() -> Prefixer {
-        Prefixer {
-            prefix: "/port/5173".into(),
-            siblings: Siblings::Path("/port/".into()),
-            port: Some(5173),
-            front: "hpc.example.org".into(),
-            secure: true,
-        }
-    }
-
     #[test]
     fn a_policy_is_loosened_by_one_hash_and_its_own_origin() {
         for (before, after) in [
@@ -234,7 +224,7 @@ mod tests {
                 "script-src 'self' 'H', script-src 'self' 'H' 'H'",
             ),
         ] {
-            let told = loosened(before, &prefixer(), Some("'H'"));
+            let told = loosened(before, &Prefixer::example(), Some("'H'"));
             assert_eq!(told.policy, after, "{before}");
             assert_eq!(told.nonce, None);
             assert!(!after.contains("'unsafe-inline'") || before.contains("'unsafe-inline'"));
@@ -244,7 +234,7 @@ mod tests {
     #[test]
     fn a_nonce_is_all_that_is_needed() {
         let policy = "script-src 'nonce-abc' 'strict-dynamic'; object-src 'none'";
-        let told = loosened(policy, &prefixer(), Some("'H'"));
+        let told = loosened(policy, &Prefixer::example(), Some("'H'"));
         assert_eq!(
             (told.policy.as_str(), told.nonce.as_deref()),
             (policy, Some("abc"))
@@ -269,7 +259,11 @@ mod tests {
             ("connect-src ws: https://example.org", None),
             ("sandbox allow-scripts", None),
         ] {
-            assert_eq!(sources(before, &prefixer()).as_deref(), after, "{before}");
+            assert_eq!(
+                sources(before, &Prefixer::example()).as_deref(),
+                after,
+                "{before}"
+            );
         }
         let named = Prefixer {
             prefix: String::new(),
@@ -278,7 +272,7 @@ mod tests {
                 after: "--s.example.org".into(),
             },
             front: "5173--s.example.org".into(),
-            ..prefixer()
+            ..Prefixer::example()
         };
         assert_eq!(
             sources("connect-src ws://localhost:8000", &named).as_deref(),

@@ -147,17 +147,6 @@ fn json(findings: &[(&str, Finding)]) -> String {
     serde_json::to_string(&all).expect("plain fields") + "\n"
 }
 
-/// An error and its causes, for a line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

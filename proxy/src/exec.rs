@@ -12,10 +12,12 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use hpc_proxy::{text::is_unprintable, upstream::owner::Owners as Kernel};
+use hpc_proxy::{
+    text::{chain, is_unprintable},
+    upstream::owner::Owners as Kernel,
+};
 use private_localhost::{
-    Features, Key, LaunchError, NoLock, Owner, Owners, Plan, PortMap, Unavailable, personal, probe,
-    try_lock,
+    Features, Key, LaunchError, NoLock, Owner, Owners, Plan, Unavailable, personal, probe, try_lock,
 };
 use thiserror::Error;
 
@@ -91,7 +93,7 @@ pub(crate) fn run(config: &Config, exec: &Exec) -> Result<ExitCode, ExecError> {
             Err(become_command(exec, None))
         }
         (Isolation::Seccomp, Err(error)) => Err(ExecError::Isolation(error)),
-        (_, Err(error)) => become_it(exec, personal, &Chain(&error)),
+        (_, Err(error)) => become_it(exec, personal, &chain(&error)),
     }
 }
 
@@ -127,8 +129,7 @@ fn run_privately(
     features: Features,
 ) -> Result<ExitCode, ExecError> {
     let [own, _] = personal;
-    let directory = config.state_dir.prepare().map_err(io::Error::other);
-    let map = directory.and_then(PortMap::open);
+    let map = config.state_dir.private_servers();
     let key = match &map {
         Ok(map) => Key::of_user(map.directory()).map_err(NotLocked::NoPlace),
         Err(error) => Err(NotLocked::NoPlace(io::Error::other(error.to_string()))),
@@ -149,7 +150,7 @@ fn run_privately(
         Ok(true) => "locked".to_owned(),
         Ok(false) => "not locked".to_owned(),
         Err(error) if exec.lock == Lock::On => return Err(ExecError::Lock(error)),
-        Err(error) => format!("not locked: {}", Chain(&error)),
+        Err(error) => format!("not locked: {}", chain(&error)),
     };
     let locks = lock == "locked";
     say(
@@ -226,21 +227,6 @@ fn is_privileged(name: &OsStr) -> bool {
     files
         .find(|file: &PathBuf| file.is_file())
         .is_some_and(|file| is_set(&file))
-}
-
-/// An error and all its causes.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }
 
 /// One line, before the command has its say.

@@ -1,14 +1,11 @@
 //! Why the program could not start or go on, and the next step for whoever started it.
 
-use std::{
-    error::Error,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use hpc_proxy::{
     auth,
     lease::{LeaseError, NoLease},
-    text::is_unprintable,
+    text::{chain, is_unprintable},
 };
 use thiserror::Error;
 
@@ -89,12 +86,7 @@ impl Failure {
 
 /// Prints a failure with its causes, once, and the next step.
 pub(crate) fn report(failure: &Failure) {
-    let mut text = format!("error: {failure}");
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let text = format!("error: {}", chain(failure));
     // Paths and what a peer said may hold anything (S24).
     let text = text.replace(is_unprintable, "\u{fffd}");
     // Nothing is left to tell it to when stderr is closed.

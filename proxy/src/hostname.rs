@@ -120,8 +120,6 @@ impl fmt::Display for PortName {
 /// another number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Siblings {
-    /// In front of the number.
-    pub before: String,
     /// Behind the number, down to the browser's own port.
     pub after: String,
 }
@@ -135,7 +133,6 @@ impl Siblings {
         }
         let after = std::str::from_utf8(host).ok()?;
         Some(Self {
-            before: String::new(),
             after: after.strip_prefix(&port.to_string())?.to_owned(),
         })
     }
@@ -152,19 +149,16 @@ impl Siblings {
 
     /// The host under which a browser sees `port`.
     pub fn host(&self, port: TargetPort) -> String {
-        format!("{}{port}{}", self.before, self.after)
+        format!("{port}{}", self.after)
     }
 
     /// Whether `host` is one of them.
     pub fn has(&self, host: &[u8]) -> bool {
-        let number = std::str::from_utf8(host)
-            .ok()
-            .and_then(|host| host.strip_prefix(&self.before))
-            .and_then(|rest| {
-                let at = rest.len().checked_sub(self.after.len())?;
-                let (number, after) = rest.split_at_checked(at)?;
-                after.eq_ignore_ascii_case(&self.after).then_some(number)
-            });
+        let number = std::str::from_utf8(host).ok().and_then(|host| {
+            let at = host.len().checked_sub(self.after.len())?;
+            let (number, after) = host.split_at_checked(at)?;
+            after.eq_ignore_ascii_case(&self.after).then_some(number)
+        });
         number.is_some_and(|number| number.parse::<TargetPort>().is_ok())
     }
 }

@@ -11,7 +11,6 @@ use hpc_proxy::{
     private::Localhost,
     upstream::owner::Owners,
 };
-use private_localhost::PortMap;
 
 use crate::{
     cli::{Config, Output},
@@ -25,8 +24,8 @@ pub(crate) async fn print(config: &Config, output: Output) -> Result<(), Failure
     let uid = rustix::process::geteuid().as_raw();
     let own_ports = local::proxy_ports(&config.place());
     // Looked at, not made.
-    let directory = Some(config.state_dir.path()).filter(|path| path.exists());
-    let map = directory.and_then(|directory| PortMap::open(directory).ok());
+    let state = Some(&config.state_dir).filter(|state| state.path().exists());
+    let map = state.and_then(|state| state.private_servers().ok());
     let private = Localhost::new(uid, config.job.as_deref(), map);
     let servers = Servers::new(Owners::probe(), uid, private, own_ports, config.job.clone())
         .asking_titles(config.titles);

@@ -7,7 +7,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use hpc_proxy::text::is_unprintable;
+use hpc_proxy::text::{chain, is_unprintable};
 use tracing::{
     Subscriber,
     field::{Field, Visit},
@@ -98,13 +98,7 @@ impl Visit for PlainVisitor<'_> {
     }
 
     fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
-        let mut chain = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            chain.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        self.put(field, format_args!("{chain}"));
+        self.put(field, format_args!("{}", chain(error)));
     }
 }
 

@@ -270,4 +270,18 @@ fn number(text: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
+impl Prefixer {
+    /// That of a server on port 5173 below a manager with TLS.
+    pub(crate) fn example() -> Self {
+        Self {
+            prefix: "/port/5173".into(),
+            siblings: Siblings::Path("/port/".into()),
+            port: Some(5173),
+            front: "hpc.example.org".into(),
+            secure: true,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -62,11 +62,7 @@ impl Prefix {
         if text == "/" {
             return Some(Self::root());
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-        let sound = text.starts_with('/')
-            && !text.starts_with("//")
-            && !text.ends_with('/')
-            && text.bytes().all(plain);
+        let sound = is_plain_path(text.as_bytes()) && !text.ends_with('/');
         sound.then(|| Self(text.to_owned()))
     }
 
@@ -93,6 +89,18 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a path is absolute, of this origin, and of characters that need no quoting in a header
+/// field, a cookie or a page.
+pub fn is_plain_path(path: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
+    path.starts_with(b"/") && !path.starts_with(b"//") && path.iter().all(plain)
+}
+
+/// Whether a path goes up somewhere.
+pub fn climbs(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').any(|part| part == b"..")
 }
 
 /// One dev server as its browser sees it.
@@ -174,7 +182,7 @@ impl View<'_> {
     /// The rule for the URLs of this server's header fields.
     pub(crate) fn prefixer(&self) -> Prefixer {
         let beside = self.siblings.map(|siblings| Siblings::Host {
-            before: siblings.before.clone(),
+            before: String::new(),
             after: siblings.after.clone(),
         });
         self.prefixer_with(beside.unwrap_or_else(|| Siblings::Path(self.beside())))
@@ -220,16 +228,10 @@ impl View<'_> {
     /// How far a service worker may reach: below the prefix, and no farther. What could climb out of it
     /// goes.
     fn scope(&self, value: &[u8]) -> Edit {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(byte);
-        let path = std::str::from_utf8(value).unwrap_or_default();
-        let sound = path.starts_with('/')
-            && !path.starts_with("//")
-            && path.bytes().all(|byte| plain(&byte))
-            && !path.split('/').any(|part| part == "..");
-        if sound {
-            Edit::Replace(self.prefix.join(path).into_bytes())
-        } else {
-            Edit::Drop
+        let path = std::str::from_utf8(value).ok();
+        match path.filter(|path| is_plain_path(path.as_bytes()) && !climbs(path.as_bytes())) {
+            Some(path) => Edit::Replace(self.prefix.join(path).into_bytes()),
+            None => Edit::Drop,
         }
     }
 
@@ -332,6 +334,10 @@ mod tests {
             secure: true,
             reserved_cookies: &["__hpc_proxy"],
         };
+        rewritten_as(&view, name, value)
+    }
+
+    fn rewritten_as(view: &View<'_>, name: Name, value: &str) -> Option<String> {
         let mut fields = Fields::new();
         fields.push(name, value.as_bytes());
         view.rewrite(&mut fields);
@@ -452,12 +458,7 @@ mod tests {
             secure: true,
             reserved_cookies: &["__hpc_proxy", "__Host-__hpc_proxy"],
         };
-        let mut fields = Fields::new();
-        fields.push(name, value.as_bytes());
-        view.rewrite(&mut fields);
-        fields
-            .get(name)
-            .map(|value| String::from_utf8(value.to_vec()).unwrap())
+        rewritten_as(&view, name, value)
     }
 
     // Behaviours 87 and 88.

@@ -165,12 +165,12 @@ fn socket_dir(config: &Config, serve: &Serve) -> Result<Option<PathBuf>, Failure
 /// Where `exec` writes down its servers. Without it they are found by their usual address and port,
 /// unless they are locked.
 fn private_servers(config: &Config) -> Option<PortMap> {
-    let directory = config.state_dir.prepare();
-    let map = directory
-        .map_err(|error| Box::new(error) as Box<dyn std::error::Error>)
-        .and_then(|directory| Ok(PortMap::open(directory)?));
-    map.inspect_err(|error| tracing::warn!(%error, "cannot know which servers are private"))
-        .ok()
+    let map = config.state_dir.private_servers();
+    map.inspect_err(|error| {
+        let error = error as &dyn std::error::Error;
+        tracing::warn!(error, "cannot know which servers are private");
+    })
+    .ok()
 }
 
 /// Cancelled by SIGTERM, SIGINT or, unless started by nohup(1), SIGHUP.

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use private_localhost::PortMap;
 use thiserror::Error;
 
 /// Why a directory does not keep what is ours.
@@ -71,6 +72,11 @@ impl StateDir {
     pub(crate) fn prepare(&self) -> Result<&Path, NotPrivate> {
         make_private(self.path())?;
         Ok(self.path())
+    }
+
+    /// Where this user's private servers are written down, in it.
+    pub(crate) fn private_servers(&self) -> io::Result<PortMap> {
+        PortMap::open(self.prepare().map_err(io::Error::other)?)
     }
 
     /// A directory below it, as private.

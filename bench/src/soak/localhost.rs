@@ -61,7 +61,7 @@ async fn storm(soak: &Soak, home: &TempDir, flags: &[&str], outcome: &mut Outcom
     // Until the list of servers is as long as it gets, and every buffer has its size.
     storm.asks("storm 60").await?;
     storm.asks("kill 24").await?;
-    let before = Held::settled(guardian, None).await?;
+    let before = Held::settled(guardian, (usize::MAX, 1)).await?;
 
     let (storms, killed) = (soak.scaled(STORM, 300), soak.scaled(KILLED, 150));
     let said = storm.asks(&format!("storm {storms}")).await?;
@@ -83,7 +83,7 @@ async fn storm(soak: &Soak, home: &TempDir, flags: &[&str], outcome: &mut Outcom
         format!("not all of {killed} were killed: {said}")
     });
 
-    let after = Held::settled(guardian, Some(&before)).await?;
+    let after = Held::settled(guardian, (before.descriptors, before.threads)).await?;
     outcome.figure(
         "descriptors",
         format!("{} then {}", before.descriptors, after.descriptors),
@@ -203,19 +203,14 @@ impl Held {
         })
     }
 
-    /// Once it holds no more than `before`, or does not get there.
-    async fn settled(process: Process, before: Option<&Self>) -> Result<Self> {
+    /// Once it holds no more descriptors and threads than `most`, or does not get there.
+    async fn settled(process: Process, most: (usize, usize)) -> Result<Self> {
         let deadline = Instant::now() + SETTLES;
         loop {
             sleep(Duration::from_millis(200)).await;
             let now = Self::now(process)?;
-            let done = before.is_none_or(|before| {
-                now.descriptors <= before.descriptors && now.threads <= before.threads
-            });
-            if (done && before.is_some()) || Instant::now() > deadline {
-                return Ok(now);
-            }
-            if before.is_none() && now.threads <= 1 {
+            let done = now.descriptors <= most.0 && now.threads <= most.1;
+            if done || Instant::now() > deadline {
                 return Ok(now);
             }
         }

@@ -3,6 +3,7 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
+use hpc_proxy::text::chain;
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -402,13 +403,4 @@ fn tell(phase: &Phase) {
         }
         _ => tracing::info!(job, node, phase = ?phase.name(), "session goes on"),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

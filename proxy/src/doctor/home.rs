@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use hpc_proxy::text::chain;
+
 use super::{Finding, node::Mount};
 use crate::{
     cli::{Config, LeasePath},
@@ -193,7 +195,7 @@ pub(super) fn state_dir(config: &Config) -> Finding {
             }
         }
         Err(error) => Finding::warn(
-            super::chain(&error),
+            chain(&error),
             "no dev server is reached on a Unix socket; choose another with --state-dir",
         ),
     }

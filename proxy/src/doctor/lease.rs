@@ -6,6 +6,7 @@ use hpc_proxy::{
     auth::{Nonce, Proof, Token},
     lease::{NoLease, Record},
     own::{connect_tcp, connect_unix},
+    text::chain,
     upstream::owner::Owners,
 };
 use tokio::{
@@ -13,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Finding, chain};
+use super::Finding;
 use crate::{
     cli::Config,
     local::{self, Door, NotHere},

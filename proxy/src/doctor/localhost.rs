@@ -1,23 +1,30 @@
 //! Probes of what a private localhost takes (`hpc-proxy exec`), each tried and not read off a version.
 
-use std::{fs, io};
+use std::{fs, io, sync::OnceLock};
 
+use hpc_proxy::text::chain;
 use private_localhost::{Features, Unavailable, probe, try_lock};
 
-use super::{Finding, chain};
+use super::Finding;
 use crate::cli::Config;
 
 /// What follows where there is none.
 const SHARED: &str = "`hpc-proxy exec` runs programs all the same, in the localhost that all users of this \
     node share; a port that another user has is taken";
 
+/// What is tried on a child, once for all that ask.
+fn tried() -> &'static Result<Features, Unavailable> {
+    static TRIED: OnceLock<Result<Features, Unavailable>> = OnceLock::new();
+    TRIED.get_or_init(probe)
+}
+
 /// seccomp_unotify(2): whether system calls of children can be answered in their stead.
 pub(super) fn supervision(_: &Config) -> Finding {
-    match probe() {
+    match tried() {
         Ok(_) => Finding::ok("seccomp lets bind and connect be supervised")
             .so("`hpc-proxy exec` gives programs a localhost of your own"),
         Err(Unavailable::Supervised) => Finding::ok("this runs in a private localhost already"),
-        Err(error) => Finding::warn(chain(&error), SHARED),
+        Err(error) => Finding::warn(chain(error), SHARED),
     }
 }
 
@@ -57,8 +64,8 @@ pub(super) fn steady_calls(_: &Config) -> Finding {
 }
 
 fn of_features(say: impl Fn(&Features) -> Finding) -> Finding {
-    match probe() {
-        Ok(found) => say(&found),
+    match tried() {
+        Ok(found) => say(found),
         Err(_) => Finding::ok("not tried, without supervision"),
     }
 }

@@ -254,17 +254,9 @@ fn scheme_length(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prefix::Siblings;
 
     fn links(target: &str) -> Links {
-        let prefixer = Prefixer {
-            prefix: "/port/5173".into(),
-            siblings: Siblings::Path("/port/".into()),
-            port: Some(5173),
-            front: "hpc.example.org".into(),
-            secure: true,
-        };
-        Links::new(prefixer, target)
+        Links::new(Prefixer::example(), target)
     }
 
     #[test]

@@ -4,17 +4,6 @@ use lol_html::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::prefix::Siblings;
-
-fn prefixer() -> Prefixer {
-    Prefixer {
-        prefix: "/port/5173".into(),
-        siblings: Siblings::Path("/port/".into()),
-        port: Some(5173),
-        front: "hpc.example.org".into(),
-        secure: true,
-    }
-}
 
 /// `S` and `M` stand for the two tags.
 fn tags() -> Tags {
@@ -22,12 +11,12 @@ fn tags() -> Tags {
 }
 
 fn rewritten(text: &[u8]) -> Vec<u8> {
-    Markup::new(prefixer(), "/a/b", tags()).whole(text)
+    Markup::new(Prefixer::example(), "/a/b", tags()).whole(text)
 }
 
 /// A page that has both tags already in front.
 fn moved(text: &str) -> String {
-    let page = Markup::new(prefixer(), "/a/b", Tags::none());
+    let page = Markup::new(Prefixer::example(), "/a/b", Tags::none());
     String::from_utf8(page.whole(text.as_bytes())).unwrap()
 }
 
@@ -307,7 +296,7 @@ fn bytes_of_any_charset_pass_as_they_are() {
 
 #[test]
 fn xml_has_no_raw_text() {
-    let page = Markup::xml(prefixer(), "/", tags());
+    let page = Markup::xml(Prefixer::example(), "/", tags());
     let text = b"<html><head><title/><script src='/x'/><style>a{b:url(/y)}</style></head><body><![CDATA[<a href='/z'>]]><a href='/z'/></body></html>";
     let after = "<html><head>[S]<title/>[M]<script src='/port/5173/x'/><style>a{b:url(/port/5173/y)}</style></head><body><![CDATA[<a href='/z'>]]><a href='/port/5173/z'/></body></html>";
     assert_eq!(String::from_utf8(page.whole(text)).unwrap(), after);
@@ -315,7 +304,7 @@ fn xml_has_no_raw_text() {
 
 #[test]
 fn a_tag_without_end_is_not_kept() {
-    let mut page = Markup::new(prefixer(), "/", Tags::none());
+    let mut page = Markup::new(Prefixer::example(), "/", Tags::none());
     let mut out = Vec::new();
     page.feed(b"<img src='data:", &mut out);
     for _ in 0..400 {
@@ -449,7 +438,7 @@ pub(super) fn shown(name: &[u8], tag: &[u8], attributes: &[Attribute]) -> String
 
 /// The tags that this reader finds.
 fn own_tags_of(text: &[u8]) -> Vec<String> {
-    let mut page = Markup::new(prefixer(), "/", Tags::none());
+    let mut page = Markup::new(Prefixer::example(), "/", Tags::none());
     page.seen = Some(Vec::new());
     let mut out = Vec::new();
     page.feed(text, &mut out);
@@ -467,7 +456,7 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
         cuts.sort_unstable();
         cuts.push(text.len());
-        let (mut page, mut out, mut from) = (Markup::new(prefixer(), "/a/b", tags()), Vec::new(), 0);
+        let (mut page, mut out, mut from) = (Markup::new(Prefixer::example(), "/a/b", tags()), Vec::new(), 0);
         for cut in cuts {
             page.feed(&text[from..cut], &mut out);
             from = cut;
@@ -478,7 +467,7 @@ proptest! {
 
     #[test]
     fn one_byte_after_the_other_reads_as_the_whole(text in markup()) {
-        let (mut page, mut out) = (Markup::new(prefixer(), "/a/b", tags()), Vec::new());
+        let (mut page, mut out) = (Markup::new(Prefixer::example(), "/a/b", tags()), Vec::new());
         for byte in &text {
             page.feed(&[*byte], &mut out);
         }
@@ -489,7 +478,7 @@ proptest! {
     /// What is moved already is not moved again.
     #[test]
     fn moving_twice_is_moving_once(text in markup()) {
-        let move_once = |text: &[u8]| Markup::new(prefixer(), "/a/b", Tags::none()).whole(text);
+        let move_once = |text: &[u8]| Markup::new(Prefixer::example(), "/a/b", Tags::none()).whole(text);
         let once = move_once(&text);
         prop_assert_eq!(move_once(&once).escape_ascii().to_string(), once.escape_ascii().to_string());
     }
@@ -497,7 +486,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(text: Vec<u8>) {
         rewritten(&text);
-        Markup::xml(prefixer(), "/", tags()).whole(&text);
+        Markup::xml(Prefixer::example(), "/", tags()).whole(&text);
     }
 
     /// Another reader, which is used in front of very many pages, finds the same tags.
