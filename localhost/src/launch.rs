@@ -16,7 +16,7 @@ use std::{
 
 use nix::{
     sys::{
-        signal::{SigSet, SigmaskHow, Signal, pthread_sigmask},
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
         signalfd::{SfdFlags, SignalFd, siginfo},
     },
     unistd::{ForkResult, fork},
@@ -114,6 +114,10 @@ pub fn run(
     if std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() > 1) {
         return Err(LaunchError::Threads);
     }
+    // Whoever started us may not wish to hear of its children; we and the guardian must.
+    // SAFETY: the default action is no function of ours.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }
+        .map_err(|error| LaunchError::Start(error.into()))?;
     let (ours, guardians) = handover::pair().map_err(start)?;
     let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(start)?;
     // Whatever becomes of the guardian, the command stays a child of ours.

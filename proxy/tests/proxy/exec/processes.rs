@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{Localhost, PATH, Running, Taken, WAYS, has};
-use crate::harness::{DEADLINE, eventually, lacks, run};
+use crate::harness::{DEADLINE, confine, eventually, lacks, run};
 
 /// Tells each signal that it gets, but for those that it cannot.
 const LISTENER: &str = "
@@ -105,8 +105,11 @@ async fn every_signal_goes_to_the_command() {
         ("37", 37),
     ] {
         kill(name, &exec);
-        let told = running.line().await;
-        assert_eq!(told, Some(number.to_string()), "{name}");
+        let Some(told) = running.line().await else {
+            let ended = timeout(DEADLINE, running.child.wait()).await;
+            panic!("the command ended on {name}, and exec with {ended:?}");
+        };
+        assert_eq!(told, number.to_string(), "{name}");
     }
     // One that nobody can pass on ends the command all the same.
     let command = running.command();
@@ -115,6 +118,23 @@ async fn every_signal_goes_to_the_command() {
         state(command).is_none_or(|state| state == 'Z')
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_ignores_its_children_changes_nothing() {
+    let localhost = Localhost::new();
+    let exec = localhost.exec(&["--quiet"]);
+    let mut deaf = Command::new("python3");
+    let ignore = "import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
+    deaf.args(["-c", ignore])
+        .arg(exec.as_std().get_program())
+        .args(exec.as_std().get_args())
+        .args(["sh", "-c", "exit 7"])
+        .env_clear();
+    confine(&mut deaf, localhost.home.path());
+    let ended = run(deaf.env("PATH", PATH)).await;
+    assert_eq!(ended.code, Some(7), "{ended:?}");
 }
 
 #[tokio::test]
