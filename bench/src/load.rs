@@ -16,7 +16,7 @@ use crate::{
     client::Connection,
     http::{ignore, keep},
     pattern::{Checker, Pattern},
-    peer::SMALL,
+    peer::{PAGE, SMALL},
     process::cpu_of_all,
     route::Route,
     samples::Samples,
@@ -40,6 +40,11 @@ pub enum Load {
     Echo(usize),
     /// So many bytes in one body.
     Down(u64),
+    /// A page of 50 kB, one after the other on each of so many connections, for a script, to which it
+    /// passes as it is.
+    Page(usize),
+    /// The same for a browser, which gets it rewritten.
+    Rewritten(usize),
 }
 
 impl Load {
@@ -51,13 +56,21 @@ impl Load {
             Self::New(clients) => format!("small GET, new connection each, {clients} clients"),
             Self::Echo(sockets) => format!("WebSocket echo of 64 bytes, {sockets} sockets"),
             Self::Down(bytes) => format!("{} MB down", bytes / 1_000_000),
+            Self::Page(connections) => format!("page of 50 kB, {connections} connections"),
+            Self::Rewritten(connections) => {
+                format!("page of 50 kB rewritten, {connections} connections")
+            }
         }
     }
 
     /// Loads for about `time`, or once; returns how much was done.
     async fn run(self, route: &Route, time: Duration) -> Result<u64> {
         let clients = match self {
-            Self::Kept(clients) | Self::New(clients) | Self::Echo(clients) => clients,
+            Self::Kept(clients)
+            | Self::New(clients)
+            | Self::Echo(clients)
+            | Self::Page(clients)
+            | Self::Rewritten(clients) => clients,
             Self::Down(bytes) => return down(route, bytes).await,
         };
         let done = Arc::new(AtomicU64::new(0));
@@ -69,6 +82,8 @@ impl Load {
                 match self {
                     Self::New(_) => new(&route, end, &done).await,
                     Self::Echo(_) => echo(&route, end, &done).await,
+                    Self::Page(_) => page(&route, "empty", end, &done).await,
+                    Self::Rewritten(_) => page(&route, "document", end, &done).await,
                     Self::Kept(_) | Self::Down(_) => kept(&route, end, &done).await,
                 }
             });
@@ -89,6 +104,28 @@ async fn kept(route: &Route, end: Instant, done: &AtomicU64) -> Result<()> {
         ensure!(
             status == 200 && body == SMALL.as_bytes(),
             "answered {status}"
+        );
+        done.fetch_add(1, Relaxed);
+    }
+    Ok(())
+}
+
+async fn page(route: &Route, destination: &str, end: Instant, done: &AtomicU64) -> Result<()> {
+    let fields = format!("Accept: text/html\r\nSec-Fetch-Dest: {destination}\r\n");
+    let head = route.head("GET", "/page", &fields);
+    let mut connection = Connection::open(route, LONG_BUFFER_BYTES).await?;
+    let mut body = Vec::new();
+    while Instant::now() < end {
+        body.clear();
+        connection.send(head.as_bytes()).await?;
+        let status = connection.answer(keep(&mut body)).await?;
+        ensure!(status == 200, "answered {status}");
+        // Without a prefix, and for a script, nothing is rewritten.
+        let longer = destination == "document" && !route.prefix.is_empty();
+        ensure!(
+            (body != PAGE.as_bytes()) == longer,
+            "{} bytes came",
+            body.len()
         );
         done.fetch_add(1, Relaxed);
     }
@@ -176,7 +213,7 @@ pub async fn compare(
             let done = done.with_context(|| format!("{}, {}", subject.name, load.name()))? as f64;
             let units = match load {
                 Load::Down(_) => done / 1e3,
-                Load::Kept(_) | Load::New(_) | Load::Echo(_) => done,
+                _ => done,
             };
             speed.push(done / start.elapsed().as_secs_f64());
             let micros_each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / units;

@@ -8,6 +8,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -31,6 +32,25 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a dev server answers to `GET /small`: a line of a style sheet.
 pub const SMALL: &str = "body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #222 }\n";
+
+/// What a dev server answers to `GET /page`: 50 kB of a page whose links are all from the root.
+pub static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let mut page = String::from(
+        "<!doctype html><html><head><meta charset=\"utf-8\"><title>List</title>\
+         <link rel=\"stylesheet\" href=\"/site.css\"></head><body>\n",
+    );
+    for item in 0.. {
+        if page.len() > 50_000 {
+            break;
+        }
+        page.push_str(&format!(
+            "<div class=\"row item-{item}\"><a href=\"/items/{item}/show\" title=\"Item {item}\">Item {item}</a>\
+             <img src=\"/images/{item}.png\" alt=\"\"><p>Lorem ipsum dolor sit amet, consectetur adipiscing \
+             elit, sed do eiusmod tempor incididunt.</p></div>\n"
+        ));
+    }
+    page + "</body></html>\n"
+});
 
 /// The argument that makes this program a peer.
 const ARGUMENT: &str = "peer";

@@ -71,7 +71,7 @@ pub fn comparison(figures: &[Figures]) -> String {
     let cells = figures.iter().map(|figures| {
         let ((per_second, speed, decimals), (each, cost)) = match figures.load {
             Load::Down(_) => ((1e9, "GB/s", 2), ("s/GB", 2)),
-            Load::Kept(_) | Load::New(_) | Load::Echo(_) => ((1.0, "/s", 0), ("us", 1)),
+            _ => ((1.0, "/s", 0), ("us", 1)),
         };
         [
             figures.load.name(),

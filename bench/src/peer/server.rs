@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /small` | [`SMALL`](super::SMALL) |
+//! | `GET /page` | [`PAGE`](super::PAGE) |
 //! | `GET /bytes/N`, `GET /chunked/N` | N bytes of the pattern |
 //! | `POST /count` | how many bytes of the pattern the body was; 400 when it was anything else |
 //! | `/echo` as a WebSocket | every message |
@@ -18,7 +19,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use super::{SMALL, commands, say};
+use super::{PAGE, SMALL, commands, say};
 use crate::{
     http::{Framing, field, read_body, read_head},
     pattern::{Checker, MAX_PART, Pattern},
@@ -98,6 +99,15 @@ async fn answer(
             .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await?;
         return pour(stream, pattern, bytes.parse()?, true).await;
+    }
+    if path == "/page" {
+        let page = PAGE.as_bytes();
+        let length = page.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), page].concat()).await?;
+        return Ok(());
     }
     let (status, body) = match path {
         "/small" => ("200 OK", SMALL.to_owned()),
