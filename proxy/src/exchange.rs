@@ -5,6 +5,7 @@
 //! an error looks to a person, is decided elsewhere ([`Service`]).
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     io,
     pin::pin,
@@ -543,6 +544,22 @@ impl<S: Service> Exchange<'_, S> {
     }
 }
 
+/// Memory for a body that changes. The last one's is used again: to have it back from the kernel page by
+/// page costs as much as the change itself.
+#[derive(Default)]
+struct Scratch {
+    content: Vec<u8>,
+    piece: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// More is given back.
+const KEPT_SCRATCH_BYTES: usize = 512 * 1024;
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
 /// The body of an answer that changes on its way.
 struct Rewrite {
     transform: Box<Transform>,
@@ -561,7 +578,12 @@ impl Rewrite {
         signals: &Signals,
     ) -> Result<(), Failed<S>> {
         let broken = |_| Failed::Broken;
-        let (mut content, mut piece, mut out) = (Vec::new(), Vec::new(), head);
+        let Scratch {
+            mut content,
+            mut piece,
+            mut out,
+        } = SCRATCH.take();
+        out.extend_from_slice(&head);
         loop {
             self.body.take(inbox, &mut content).map_err(broken)?;
             let mut taken = 0;
@@ -596,7 +618,17 @@ impl Rewrite {
         if self.form == Form::Chunked {
             chunked::write_end(&self.body.trailers(), &mut out);
         }
-        write(client, &out, signals).await
+        write(client, &out, signals).await?;
+        let all = content.capacity() + piece.capacity() + out.capacity();
+        if all <= KEPT_SCRATCH_BYTES {
+            out.clear();
+            SCRATCH.set(Scratch {
+                content,
+                piece,
+                out,
+            });
+        }
+        Ok(())
     }
 
     fn frame(&self, piece: &mut Vec<u8>, out: &mut Vec<u8>) {

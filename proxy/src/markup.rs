@@ -183,6 +183,11 @@ impl Pass<'_> {
         self.passed = at;
     }
 
+    fn change(&mut self, value_at: usize, change: &Change<'_>) {
+        let Range { start, end } = change.range;
+        self.replace(value_at + start..value_at + end, &change.by);
+    }
+
     fn replace(&mut self, range: Range<usize>, by: &[u8]) {
         self.up_to(range.start);
         self.out.extend_from_slice(by);
@@ -313,10 +318,12 @@ impl Markup {
         let rest = &text[open..];
         // So much is needed to tell what it is.
         let wait = |wanted: &[u8]| !last && rest.len() < wanted.len() && wanted.starts_with(rest);
-        if matches!(
-            rest.get(1),
-            Some(b'!' | b'?' | b'/' | b'a'..=b'z' | b'A'..=b'Z')
-        ) {
+        if !matches!(self.text, Text::Passes)
+            && matches!(
+                rest.get(1),
+                Some(b'!' | b'?' | b'/' | b'a'..=b'z' | b'A'..=b'Z')
+            )
+        {
             // A style in SVG is text between tags.
             pass.up_to(open);
             self.end_text(pass.out);
@@ -349,7 +356,10 @@ impl Markup {
                 Step::On(open + 2)
             }
             Some(b'/') => match rest.get(2) {
-                Some(letter) if letter.is_ascii_alphabetic() => self.tag(pass, open, 2),
+                Some(letter) if letter.is_ascii_alphabetic() => match self.usual_end(rest) {
+                    Some(length) => Step::On(open + length),
+                    None => self.tag(pass, open, 2),
+                },
                 // It is nothing at all.
                 Some(b'>') => Step::On(open + 3),
                 Some(_) => {
@@ -369,6 +379,22 @@ impl Markup {
                 Step::On(open + 1)
             }
         }
+    }
+
+    /// The length of an end tag that is nothing but a name, and changes nothing.
+    fn usual_end(&self, text: &[u8]) -> Option<usize> {
+        let name = &text[2..];
+        let length = name.iter().position(|byte| !byte.is_ascii_alphanumeric())?;
+        let ends_page = || {
+            [&b"body"[..], b"html"]
+                .iter()
+                .any(|end| name[..length].eq_ignore_ascii_case(end))
+        };
+        let usual = name[length] == b'>'
+            && self.shimmed
+            && self.foreign.is_none()
+            && (self.mapped || !ends_page());
+        usual.then_some(2 + length + 1)
     }
 
     /// Text between tags. A browser opens the head and the body before it.
@@ -512,7 +538,7 @@ impl Markup {
         pass: &mut Pass<'_>,
         open: usize,
         tag: &Tag,
-        name: &Name,
+        name: &Name<'_>,
         attributes: &[Attribute],
     ) {
         let text = &pass.text[open..open + tag.end];
@@ -520,6 +546,9 @@ impl Markup {
         #[cfg(test)]
         if let Some(seen) = &mut self.seen {
             seen.push(tests::shown(&text[1..tag.name_end], text, attributes));
+        }
+        if self.shimmed && !self.xml && self.foreign.is_none() && !place::matters(element) {
+            return self.plain(pass, open, text, attributes);
         }
         let value = |wanted: &[u8]| {
             let named = |found: &&Attribute| text[found.name.clone()].eq_ignore_ascii_case(wanted);
@@ -575,11 +604,7 @@ impl Markup {
                 None => None,
             };
             if let Some(change) = change {
-                let begin = open + attribute.value.start;
-                pass.replace(
-                    begin + change.range.start..begin + change.range.end,
-                    &change.by,
-                );
+                pass.change(open + attribute.value.start, &change);
             }
             // A style sheet of ours may change, and would not be the one that was promised.
             if element == b"link"
@@ -603,12 +628,14 @@ impl Markup {
             pass.up_to(open + tag.end);
             self.put_shim(pass.out);
         }
-        let html = value(b"encoding").is_some_and(|encoding| {
-            [&b"text/html"[..], b"application/xhtml+xml"]
-                .iter()
-                .any(|html| encoding.eq_ignore_ascii_case(html))
-        });
-        self.foreign.start(element, tag.self_closing, html);
+        if foreign || matches!(element, b"svg" | b"math") {
+            let html = value(b"encoding").is_some_and(|encoding| {
+                [&b"text/html"[..], b"application/xhtml+xml"]
+                    .iter()
+                    .any(|html| encoding.eq_ignore_ascii_case(html))
+            });
+            self.foreign.start(element, tag.self_closing, html);
+        }
         if foreign {
             if element == b"style" && !tag.self_closing {
                 self.text = Text::Style(Box::default());
@@ -617,11 +644,29 @@ impl Markup {
                 return;
             }
         }
+        // Most of what gets here is a link or an image.
+        if matches!(element, b"a" | b"img") {
+            return;
+        }
         self.begin_raw(Raw::of(name));
         match script {
             Some(Script::Map) => self.text = Text::Map(Vec::new()),
             _ if element == b"style" => self.text = Text::Style(Box::default()),
             _ => {}
+        }
+    }
+
+    /// An element that has no URL but in its style.
+    fn plain(&self, pass: &mut Pass<'_>, open: usize, text: &[u8], attributes: &[Attribute]) {
+        for attribute in attributes {
+            let name = &text[attribute.name.clone()];
+            if name.len() != 5 || !name.eq_ignore_ascii_case(b"style") {
+                continue;
+            }
+            let raw = &text[attribute.value.clone()];
+            if let Some(change) = self.style(raw, attribute.quote(text)) {
+                pass.change(open + attribute.value.start, &change);
+            }
         }
     }
 
@@ -635,7 +680,7 @@ impl Markup {
     }
 
     /// An end tag.
-    fn finish(&mut self, pass: &mut Pass<'_>, open: usize, name: &Name) {
+    fn finish(&mut self, pass: &mut Pass<'_>, open: usize, name: &Name<'_>) {
         let element = name.bytes();
         if matches!(element, b"head" | b"body" | b"html" | b"br") && !self.shimmed {
             pass.up_to(open);
@@ -645,10 +690,12 @@ impl Markup {
             pass.up_to(open);
             self.put_both(pass.out);
         }
-        self.foreign.end(element);
+        if !self.foreign.is_none() {
+            self.foreign.end(element);
+        }
     }
 
-    fn change(&mut self, place: Place, raw: &[u8], quote: Option<u8>) -> Option<Change> {
+    fn change(&mut self, place: Place, raw: &[u8], quote: Option<u8>) -> Option<Change<'_>> {
         match place {
             Place::Url => self.links.change_url(raw, quote),
             Place::Base => {
@@ -662,13 +709,7 @@ impl Markup {
             Place::List => self
                 .links
                 .change(raw, quote, |links, text| Some(links.list(text))),
-            Place::Style => {
-                memchr(b'(', raw).or_else(|| memmem::find(raw, b"&"))?;
-                self.links.change(raw, quote, |links, text| {
-                    let moved = Css::whole(text.as_bytes(), &mut |url| style_url(links, url));
-                    String::from_utf8(moved).ok()
-                })
-            }
+            Place::Style => self.style(raw, quote),
             Place::Document => {
                 let inside = (self.depth < DEEPEST)
                     .then(|| Self::inside(self.links.clone(), self.tags.clone(), self.depth + 1))?;
@@ -679,8 +720,16 @@ impl Markup {
         }
     }
 
+    fn style(&self, raw: &[u8], quote: Option<u8>) -> Option<Change<'static>> {
+        memchr2(b'(', b'&', raw)?;
+        self.links.change(raw, quote, |links, text| {
+            let moved = Css::whole(text.as_bytes(), &mut |url| style_url(links, url));
+            String::from_utf8(moved).ok()
+        })
+    }
+
     /// The `content` of a `<meta>` that stands for a header field.
-    fn meta(&self, field: Option<&[u8]>, raw: &[u8], quote: Option<u8>) -> Option<Change> {
+    fn meta(&self, field: Option<&[u8]>, raw: &[u8], quote: Option<u8>) -> Option<Change<'_>> {
         let field = field?;
         if field.eq_ignore_ascii_case(b"refresh") {
             return self.links.change(raw, quote, Links::refresh);
@@ -833,28 +882,41 @@ impl Step {
     }
 }
 
-/// The name of an element in lowercase, as far as any name goes that matters.
-struct Name([u8; 16], usize);
+/// The name of an element in lowercase, as far as any name goes that matters. Nearly all are written so.
+struct Name<'a> {
+    written: &'a [u8],
+    lowered: Option<[u8; 16]>,
+}
 
-impl Name {
-    fn of(written: &[u8]) -> Self {
-        let mut name = [0; 16];
-        if written.len() > name.len() {
-            return Self(name, 0);
+impl<'a> Name<'a> {
+    fn of(written: &'a [u8]) -> Self {
+        let mut name = Self {
+            written,
+            lowered: None,
+        };
+        if written.len() > 16 {
+            name.written = b"";
+        } else if written.iter().any(u8::is_ascii_uppercase) {
+            let mut lowered = [0; 16];
+            for (to, from) in lowered.iter_mut().zip(written) {
+                *to = from.to_ascii_lowercase();
+            }
+            name.lowered = Some(lowered);
         }
-        name[..written.len()].copy_from_slice(written);
-        name.make_ascii_lowercase();
-        Self(name, written.len())
+        name
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.0[..self.1]
+        match &self.lowered {
+            Some(lowered) => &lowered[..self.written.len()],
+            None => self.written,
+        }
     }
 }
 
 impl Raw {
     /// For a browser that runs scripts: what is inside `<noscript>` is text to it.
-    fn of(name: &Name) -> Self {
+    fn of(name: &Name<'_>) -> Self {
         match name.bytes() {
             b"script" => Self::Script,
             b"style" => Self::Style,

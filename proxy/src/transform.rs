@@ -206,12 +206,16 @@ fn coding(fields: &Fields) -> Coding {
 
 /// Loosens the policies of a document, and returns the nonce that they ask for.
 fn loosen(fields: &mut Fields, prefixer: &Prefixer) -> Option<String> {
-    let hash = (!prefixer.prefix.is_empty()).then(|| map_hash(&prefixer.prefix));
-    let mut nonce = None;
-    for name in [
+    const POLICIES: [Name; 2] = [
         Name::ContentSecurityPolicy,
         Name::ContentSecurityPolicyReportOnly,
-    ] {
+    ];
+    if !POLICIES.iter().any(|name| fields.has(*name)) {
+        return None;
+    }
+    let hash = (!prefixer.prefix.is_empty()).then(|| map_hash(&prefixer.prefix));
+    let mut nonce = None;
+    for name in POLICIES {
         fields.edit(name, |value| {
             let Ok(policies) = std::str::from_utf8(value) else {
                 return Edit::Keep;

@@ -30,6 +30,11 @@ enum Point {
 pub(super) struct Foreign(Vec<Open>);
 
 impl Foreign {
+    /// Whether none is open.
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the content here is SVG.
     pub(super) fn is_svg(&self) -> bool {
         self.0.last() == Some(&Open::Svg)

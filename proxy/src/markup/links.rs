@@ -140,35 +140,25 @@ impl Links {
         raw: &[u8],
         quote: Option<u8>,
         edit: impl FnOnce(&Self, &str) -> Option<String>,
-    ) -> Option<Change> {
+    ) -> Option<Change<'static>> {
         let said = Said::of(raw, quote);
         said.change(&edit(self, said.text())?)
     }
 
     /// The same for a single URL, without a second look at what most are: a path.
-    pub(super) fn change_url(&self, raw: &[u8], quote: Option<u8>) -> Option<Change> {
+    pub(super) fn change_url(&self, raw: &[u8], quote: Option<u8>) -> Option<Change<'_>> {
         let prefix = self.prefixer.prefix.as_bytes();
-        let plain = match raw {
-            [b'#' | b'?', ..] | [] => return None,
-            [b'/', next, ..] => !matches!(
-                next,
-                b'/' | b'\\' | b'&' | b'.' | b'%' | b'\t' | b'\r' | b'\n'
-            ),
-            [b'/'] => true,
-            _ => false,
-        };
-        let quick = plain
-            && self.directory.is_some()
-            && !raw.starts_with(prefix)
-            && memchr::memmem::find(raw, b"/.").is_none()
-            && memchr::memmem::find(raw, b"/%2").is_none()
-            && memchr::memchr3(b'\\', b'\n', b'\t', raw).is_none()
-            && memchr::memchr2(b'&', b'\r', raw).is_none();
-        if quick {
-            return Some(Change {
-                range: 0..0,
-                by: prefix.to_vec(),
-            });
+        match raw {
+            [] | [b'#' | b'?', ..] => return None,
+            [b'/', rest @ ..]
+                if self.directory.is_some() && is_simple(rest) && !raw.starts_with(prefix) =>
+            {
+                return Some(Change {
+                    range: 0..0,
+                    by: Cow::Borrowed(prefix),
+                });
+            }
+            _ => {}
         }
         let said = Said::of(raw, quote);
         match self.url(said.text()) {
@@ -178,7 +168,7 @@ impl Links {
     }
 
     /// The same in a style, which knows no character references.
-    pub(super) fn change_url_in_style(&self, raw: &[u8]) -> Option<Change> {
+    pub(super) fn change_url_in_style(&self, raw: &[u8]) -> Option<Change<'_>> {
         if memchr::memchr(b'&', raw).is_none() {
             return self.change_url(raw, Some(b'"'));
         }
@@ -187,10 +177,28 @@ impl Links {
             Cow::Borrowed(_) => None,
             Cow::Owned(moved) => Some(Change {
                 range: 0..raw.len(),
-                by: moved.into_bytes(),
+                by: Cow::Owned(moved.into_bytes()),
             }),
         }
     }
+}
+
+/// Whether the rest of a path from the root is one that a browser takes as it is: no other host, no
+/// dots, and nothing to be resolved.
+fn is_simple(rest: &[u8]) -> bool {
+    let mut before = b'/';
+    for byte in rest {
+        let odd = match byte {
+            b'&' | b'\\' => true,
+            b'.' | b'%' | b'/' => before == b'/',
+            byte => *byte < b' ',
+        };
+        if odd {
+            return false;
+        }
+        before = *byte;
+    }
+    true
 }
 
 /// The directory of a path from the root.
@@ -322,7 +330,7 @@ mod tests {
             let changed = match links.change_url(raw.as_bytes(), None) {
                 None => raw.to_owned(),
                 Some(change) => {
-                    let by = String::from_utf8(change.by).unwrap();
+                    let by = String::from_utf8(change.by.into_owned()).unwrap();
                     format!("{by}{}", &raw[change.range.end..])
                 }
             };

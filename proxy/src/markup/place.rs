@@ -66,3 +66,52 @@ impl Place {
         matches.then_some(Self::Url)
     }
 }
+
+/// Whether an element of HTML is more than its style: by the places above, or by what its content is.
+pub(super) fn matters(element: &[u8]) -> bool {
+    matches!(
+        element,
+        b"a" | b"area"
+            | b"audio"
+            | b"base"
+            | b"blockquote"
+            | b"body"
+            | b"button"
+            | b"del"
+            | b"embed"
+            | b"form"
+            | b"frame"
+            | b"head"
+            | b"html"
+            | b"iframe"
+            | b"image"
+            | b"img"
+            | b"input"
+            | b"ins"
+            | b"link"
+            | b"math"
+            | b"meta"
+            | b"noembed"
+            | b"noframes"
+            | b"noscript"
+            | b"object"
+            | b"plaintext"
+            | b"q"
+            | b"script"
+            | b"source"
+            | b"style"
+            | b"svg"
+            | b"table"
+            | b"tbody"
+            | b"td"
+            | b"textarea"
+            | b"tfoot"
+            | b"th"
+            | b"thead"
+            | b"title"
+            | b"tr"
+            | b"track"
+            | b"video"
+            | b"xmp"
+    )
+}

@@ -5,9 +5,9 @@ use std::{borrow::Cow, ops::Range};
 
 /// What becomes of a value: the bytes `range` of it are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct Change<'a> {
     pub(super) range: Range<usize>,
-    pub(super) by: Vec<u8>,
+    pub(super) by: Cow<'a, [u8]>,
 }
 
 /// Stands for a `&` that begins no reference that is resolved here: it goes back as it came. No text
@@ -61,7 +61,7 @@ impl<'a> Said<'a> {
     }
 
     /// How the value has to be edited to say `new`. What both have at the end stays as it is written.
-    pub(super) fn change(&self, new: &str) -> Option<Change> {
+    pub(super) fn change(&self, new: &str) -> Option<Change<'static>> {
         if new == self.text {
             return None;
         }
@@ -96,7 +96,10 @@ impl<'a> Said<'a> {
                 other => by.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
-        Some(Change { range: 0..end, by })
+        Some(Change {
+            range: 0..end,
+            by: Cow::Owned(by),
+        })
     }
 
     /// Whether a value that is written so would end with this byte, or not be one.
