@@ -44,8 +44,8 @@ impl Row {
     }
 }
 
-/// The rows as a table.
-pub fn table(rows: &[Row]) -> String {
+/// The rows as a table of this name.
+pub fn table(name: &str, rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         let (limit, verdict) = match &row.limit {
             None => (String::new(), ""),
@@ -61,7 +61,7 @@ pub fn table(rows: &[Row]) -> String {
         ]
     });
     aligned(
-        &["alone", "measured", "limit", "", "samples"],
+        &[name, "measured", "limit", "", "samples"],
         cells.collect(),
     )
 }

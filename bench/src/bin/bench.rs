@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bench::{
     alone,
     arguments::ProxyArguments,
     descriptors,
-    load::{self, Load},
+    load::{self, Figures, Load},
     localhost, machine,
     peer::{self, Peers},
     proxy::Program,
@@ -25,6 +25,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Of a proxy that has just started (issue 3): 4 MB.
 const RESIDENT_BYTES: f64 = 4e6;
+/// What a rewritten page may cost, in times what the same page costs that is passed on.
+const REWRITTEN: f64 = 3.0;
 /// From exec to a complete lease: 20 ms.
 const START_MS: f64 = 20.0;
 /// For an idle WebSocket, used or not: 12 KB.
@@ -60,6 +62,9 @@ struct Arguments {
     /// Only what a private localhost costs, which is printed alone.
     #[arg(long)]
     localhost: bool,
+    /// Only the loads whose name holds this, which are printed alone.
+    #[arg(long, value_name = "TEXT")]
+    load: Option<String>,
     /// Where the results are written to.
     #[arg(long, value_name = "PATH", default_value = "bench/RESULTS.md")]
     results: PathBuf,
@@ -99,6 +104,11 @@ async fn run(arguments: &Arguments) -> Result<bool> {
 
 async fn measure(arguments: &Arguments) -> Result<bool> {
     let (program, peers) = (arguments.proxy.program()?, Peers::of_this_program()?);
+    if let Some(wanted) = &arguments.load {
+        let (compared, good) = compare(&program, &peers, arguments, wanted).await?;
+        say(&compared)?;
+        return Ok(good);
+    }
     let head = head()?;
     say(&head)?;
     let private = localhost::table(program.path(), arguments.rounds)?;
@@ -107,16 +117,16 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let alone = alone(&program, &peers, arguments.starts).await?;
-    let table = results::table(&alone);
+    let table = results::table("alone", &alone);
     say(&table)?;
-    let compared = compare(&program, &peers, arguments).await?;
+    let (compared, good) = compare(&program, &peers, arguments, "").await?;
     say(&compared)?;
     let (path, text) = (
         &arguments.results,
         format!("{head}\n{table}\n{compared}\n{private}"),
     );
     fs::write(path, text).with_context(|| format!("write `{}`", path.display()))?;
-    Ok(alone.iter().all(Row::is_good))
+    Ok(good && alone.iter().all(Row::is_good))
 }
 
 fn head() -> Result<String> {
@@ -197,15 +207,26 @@ async fn alone(program: &Program, peers: &Peers, times: usize) -> Result<Vec<Row
     Ok(rows)
 }
 
-/// What it costs under load, beside the others.
-async fn compare(program: &Program, peers: &Peers, arguments: &Arguments) -> Result<String> {
+/// What it costs under loads of these names, beside the others, and whether that is within its limits.
+async fn compare(
+    program: &Program,
+    peers: &Peers,
+    arguments: &Arguments,
+    wanted: &str,
+) -> Result<(String, bool)> {
+    let loads = LOADS.iter().filter(|load| load.name().contains(wanted));
+    let loads: Vec<Load> = loads.copied().collect();
+    if loads.is_empty() {
+        let names = LOADS.map(Load::name).join("`, `");
+        bail!("no load is named `{wanted}`; there are `{names}`");
+    }
     let (_server, target_port) = peers.server().await?;
     let subjects = [Subject::NoProxy, Subject::HpcProxy(program.clone())];
     let serving = subjects.iter().map(|subject| subject.start(target_port));
     let serving = serving.collect::<Result<Vec<_>>>()?;
     let time = Duration::try_from_secs_f64(arguments.seconds).context("seconds of a round")?;
     let mut figures = Vec::new();
-    for load in LOADS {
+    for load in loads {
         figures.extend(load::compare(&serving, load, arguments.rounds, time).await?);
     }
     let rounds = arguments.rounds;
@@ -213,7 +234,31 @@ async fn compare(program: &Program, peers: &Peers, arguments: &Arguments) -> Res
         "\n{rounds} rounds of each, of {} s or one body.\n",
         arguments.seconds
     );
-    Ok(results::comparison(&figures) + &samples)
+    let ratios = Vec::from_iter(rewritten(&figures));
+    let good = ratios.iter().all(Row::is_good);
+    let mut compared = results::comparison(&figures) + &samples;
+    if !ratios.is_empty() {
+        compared += "\n";
+        compared += &results::table("of the proxy's CPU", &ratios);
+    }
+    Ok((compared, good))
+}
+
+/// What a page costs that is rewritten, where both were measured.
+fn rewritten(figures: &[Figures]) -> Option<Row> {
+    let cost = |wanted: fn(&Load) -> bool| {
+        let mut found = figures.iter().filter(|figures| wanted(&figures.load));
+        found.find_map(|figures| Some(&figures.cpu_micros).filter(|cost| cost.count() > 0))
+    };
+    let passed = cost(|load| matches!(load, Load::Page(_)))?;
+    let rewritten = cost(|load| matches!(load, Load::Rewritten(_)))?;
+    let ratio = rewritten.median() / passed.median();
+    let row = Row::new(
+        "page of 50 kB, rewritten : passed on",
+        format!("{ratio:.2}"),
+        format!("{} rounds", rewritten.count()),
+    );
+    Some(row.limited("3", ratio <= REWRITTEN))
 }
 
 fn say(text: &str) -> Result<()> {

@@ -36,12 +36,112 @@ pub(super) struct Tag {
 
 /// White space between attributes. A carriage return is a line end to a browser.
 pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0c)
+    KINDS[usize::from(byte)] & SPACE != 0
 }
 
 /// Whether a tag's name ends before this byte.
 pub(super) fn ends_name(byte: u8) -> bool {
-    is_space(byte) || byte == b'/' || byte == b'>'
+    KINDS[usize::from(byte)] & (SPACE | END) != 0
+}
+
+const SPACE: u8 = 1;
+const END: u8 = 2;
+/// What most names are written with.
+const USUAL: u8 = 4;
+
+static KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        kinds[byte] = match byte as u8 {
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0c => SPACE,
+            b'/' | b'>' => END,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => USUAL,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// The length of a start tag, whose name is at the start of `text`, when it is written as most are and
+/// nobody need look at it closer.
+pub(super) fn usual_start(text: &[u8]) -> Option<usize> {
+    let mut at = usual_name(text);
+    if is_special(&text[..at]) {
+        return None;
+    }
+    loop {
+        match text.get(at)? {
+            b'>' => return Some(at + 1),
+            b' ' => at += 1,
+            _ => return None,
+        }
+        let name = usual_name(&text[at..]);
+        if !text[at + name..].starts_with(b"=\"") || may_hold_url(&text[at..at + name]) {
+            return None;
+        }
+        at += name + 2;
+        at += memchr(b'"', &text[at..])? + 1;
+    }
+}
+
+/// The same of an end tag, behind which nothing has to be put in.
+pub(super) fn usual_end(text: &[u8]) -> Option<usize> {
+    let name = usual_name(text);
+    let is_usual = text.get(name) == Some(&b'>') && !matches!(&text[..name], b"body" | b"html");
+    is_usual.then_some(name + 1)
+}
+
+fn usual_name(text: &[u8]) -> usize {
+    let is_usual = |byte: &u8| KINDS[usize::from(*byte)] & USUAL != 0;
+    text.iter().take_while(|byte| is_usual(byte)).count()
+}
+
+/// Whether something is put in before or behind a tag of this name, or what follows it is not markup of
+/// HTML, or its attributes count together.
+fn is_special(element: &[u8]) -> bool {
+    matches!(
+        element,
+        b"base"
+            | b"body"
+            | b"head"
+            | b"html"
+            | b"iframe"
+            | b"link"
+            | b"math"
+            | b"meta"
+            | b"noembed"
+            | b"noframes"
+            | b"noscript"
+            | b"plaintext"
+            | b"script"
+            | b"style"
+            | b"svg"
+            | b"textarea"
+            | b"title"
+            | b"xmp"
+    )
+}
+
+/// Whether [`Place`](super::place::Place) knows an attribute of this name, of whichever element.
+fn may_hold_url(attribute: &[u8]) -> bool {
+    matches!(
+        attribute,
+        b"action"
+            | b"background"
+            | b"cite"
+            | b"data"
+            | b"formaction"
+            | b"href"
+            | b"imagesrcset"
+            | b"ping"
+            | b"poster"
+            | b"src"
+            | b"srcdoc"
+            | b"srcset"
+            | b"style"
+    )
 }
 
 /// Reads the tag at the start of `text`, whose name begins at `name_at`, and its attributes; nothing

@@ -383,6 +383,11 @@ const WORDS: &[&str] = &[
     "<noscript>",
     "</noscript>",
     "<plaintext>",
+    "<td background=\"/x\" class=\"y\">",
+    "<li class=\"",
+    "\" style=\"b:url(/x)\">",
+    "\" data-x=\"<p>\">",
+    "</li>",
     "<meta http-equiv=refresh content='0;url=/x'>",
     "<p style='b:url(/x)'>",
     "<iframe srcdoc=\"",
@@ -481,6 +486,15 @@ proptest! {
         let move_once = |text: &[u8]| Markup::new(Prefixer::example(), "/a/b", Tags::none()).whole(text);
         let once = move_once(&text);
         prop_assert_eq!(move_once(&once).escape_ascii().to_string(), once.escape_ascii().to_string());
+    }
+
+    /// What is seen at a glance is what a closer look finds.
+    #[test]
+    fn usual_tags_are_no_others(text in markup()) {
+        let mut page = Markup::new(Prefixer::example(), "/a/b", tags());
+        page.seen = Some(Vec::new());
+        let closely = page.whole(&text);
+        prop_assert_eq!(rewritten(&text).escape_ascii().to_string(), closely.escape_ascii().to_string());
     }
 
     #[test]
