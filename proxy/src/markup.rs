@@ -356,8 +356,8 @@ impl Markup {
                 Step::On(open + 2)
             }
             Some(b'/') => match rest.get(2) {
-                Some(letter) if letter.is_ascii_alphabetic() => match self.usual(rest, 2) {
-                    Some(length) => Step::On(open + length),
+                Some(letter) if letter.is_ascii_alphabetic() => match self.usual(pass, open, 2) {
+                    Some(end) => Step::On(end),
                     None => self.tag(pass, open, 2),
                 },
                 // It is nothing at all.
@@ -372,8 +372,8 @@ impl Markup {
                 }
                 None => Step::Wait(open),
             },
-            Some(letter) if letter.is_ascii_alphabetic() => match self.usual(rest, 1) {
-                Some(length) => Step::On(open + length),
+            Some(letter) if letter.is_ascii_alphabetic() => match self.usual(pass, open, 1) {
+                Some(end) => Step::On(end),
                 None => self.tag(pass, open, 1),
             },
             None if !last => Step::Wait(open),
@@ -384,20 +384,36 @@ impl Markup {
         }
     }
 
-    /// The length of a tag that is written as most are and changes nothing; so most tags need no more
-    /// than one look.
-    fn usual(&self, text: &[u8], lead: usize) -> Option<usize> {
+    /// Where a tag ends that is written as most are and changes nothing but URLs: most need no more than
+    /// one look.
+    fn usual(&self, pass: &mut Pass<'_>, open: usize, lead: usize) -> Option<usize> {
         #[cfg(test)]
         if self.seen.is_some() {
             return None;
         }
-        let is_within = self.shimmed && !self.xml && self.foreign.is_none();
-        let tag = is_within.then_some(&text[lead..])?;
-        let length = match lead {
-            1 => tag::usual_start(tag),
-            _ => tag::usual_end(tag),
-        };
-        length.map(|length| lead + length)
+        if !self.shimmed || self.xml || !self.foreign.is_none() {
+            return None;
+        }
+        let begin = open + lead;
+        let tag = &pass.text[begin..];
+        if lead != 1 {
+            return tag::usual_end(tag).map(|length| begin + length);
+        }
+        let before = (pass.passed, pass.out.len());
+        let length = tag::usual_start(tag, |element, name, value| {
+            let place = Place::of(element, &tag[name], false);
+            if place == Some(Place::Url)
+                && let Some(change) = self.links.change_url(&tag[value.clone()], Some(b'"'))
+            {
+                pass.change(begin + value.start, &change);
+            }
+            matches!(place, None | Some(Place::Url))
+        });
+        if length.is_none() {
+            pass.passed = before.0;
+            pass.out.truncate(before.1);
+        }
+        length.map(|length| begin + length)
     }
 
     /// Text between tags. A browser opens the head and the body before it.
@@ -643,10 +659,6 @@ impl Markup {
             if self.xml || self.foreign.is_inside() || self.foreign.is_point() {
                 return;
             }
-        }
-        // Most of what gets here is a link or an image.
-        if matches!(element, b"a" | b"img") {
-            return;
         }
         self.begin_raw(Raw::of(name));
         match script {

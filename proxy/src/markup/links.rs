@@ -186,14 +186,25 @@ impl Links {
 /// Whether the rest of a path from the root is one that a browser takes as it is: no other host, no
 /// dots, and nothing to be resolved.
 fn is_simple(rest: &[u8]) -> bool {
+    const ODD: u8 = 1;
+    const ODD_BEHIND_SLASH: u8 = 2;
+    static KINDS: [u8; 256] = {
+        let mut kinds = [0; 256];
+        let mut byte = 0;
+        while byte < kinds.len() {
+            kinds[byte] = match byte as u8 {
+                b'&' | b'\\' | 0..b' ' => ODD,
+                b'.' | b'%' | b'/' => ODD_BEHIND_SLASH,
+                _ => 0,
+            };
+            byte += 1;
+        }
+        kinds
+    };
     let mut before = b'/';
     for byte in rest {
-        let odd = match byte {
-            b'&' | b'\\' => true,
-            b'.' | b'%' | b'/' => before == b'/',
-            byte => *byte < b' ',
-        };
-        if odd {
+        let kind = KINDS[usize::from(*byte)];
+        if kind == ODD || (kind == ODD_BEHIND_SLASH && before == b'/') {
             return false;
         }
         before = *byte;

@@ -65,10 +65,15 @@ static KINDS: [u8; 256] = {
 };
 
 /// The length of a start tag, whose name is at the start of `text`, when it is written as most are and
-/// nobody need look at it closer.
-pub(super) fn usual_start(text: &[u8]) -> Option<usize> {
+/// nothing but URLs matters in it. `url` gets the places of the names and the values of what may be
+/// one, and says whether it is no more than that.
+pub(super) fn usual_start(
+    text: &[u8],
+    mut url: impl FnMut(&[u8], Range<usize>, Range<usize>) -> bool,
+) -> Option<usize> {
     let mut at = usual_name(text);
-    if is_special(&text[..at]) {
+    let element = &text[..at];
+    if is_special(element) {
         return None;
     }
     loop {
@@ -77,12 +82,16 @@ pub(super) fn usual_start(text: &[u8]) -> Option<usize> {
             b' ' => at += 1,
             _ => return None,
         }
-        let name = usual_name(&text[at..]);
-        if !text[at + name..].starts_with(b"=\"") || may_hold_url(&text[at..at + name]) {
+        let name = at..at + usual_name(&text[at..]);
+        if !text[name.end..].starts_with(b"=\"") {
             return None;
         }
-        at += name + 2;
-        at += memchr(b'"', &text[at..])? + 1;
+        let begin = name.end + 2;
+        let value = begin..begin + memchr(b'"', &text[begin..])?;
+        at = value.end + 1;
+        if may_hold_url(&text[name.clone()]) && !url(element, name, value) {
+            return None;
+        }
     }
 }
 
