@@ -94,25 +94,34 @@ impl Body {
     pub(crate) fn take(&mut self, inbox: &mut Inbox, out: &mut Vec<u8>) -> Result<(), BadChunk> {
         match &mut self.rest {
             Rest::None => {}
-            Rest::Length(left) => {
-                let length = usize::try_from(*left)
-                    .unwrap_or(usize::MAX)
-                    .min(inbox.len());
-                *left -= length as u64;
-                let done = *left == 0;
-                self.put(&inbox.bytes()[..length], out);
-                inbox.consume(length);
-                if done {
-                    self.rest = Rest::None;
+            Rest::Length(_) | Rest::UntilClose => {
+                if let Some(length) = self.claim(inbox.len()) {
+                    self.put(&inbox.bytes()[..length], out);
+                    inbox.consume(length);
                 }
-            }
-            Rest::UntilClose => {
-                self.put(inbox.bytes(), out);
-                inbox.consume(inbox.len());
             }
             Rest::Chunked(_) => self.take_chunks(inbox, out)?,
         }
         Ok(())
+    }
+
+    /// Counts the next bytes of it as read, of `there` that are, and returns how many: where they
+    /// are its content as they stand, and nothing need be added.
+    pub(crate) fn claim(&mut self, there: usize) -> Option<usize> {
+        let length = match &mut self.rest {
+            Rest::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(there);
+                *left -= length as u64;
+                length
+            }
+            Rest::UntilClose => there,
+            Rest::None | Rest::Chunked(_) => return None,
+        };
+        if matches!(self.rest, Rest::Length(0)) {
+            self.rest = Rest::None;
+        }
+        self.moved += length as u64;
+        Some(length)
     }
 
     fn take_chunks(&mut self, inbox: &mut Inbox, out: &mut Vec<u8>) -> Result<(), BadChunk> {
@@ -138,6 +147,7 @@ impl Body {
                 }
             }
         };
+        self.moved += data.len() as u64;
         self.put(&data, out);
         if let Some(mut trailers) = end {
             trailers.retain(|field| chunked::may_trail(field.name) && !headers::is_claim(field));
@@ -171,7 +181,6 @@ impl Body {
     }
 
     fn put(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        self.moved += data.len() as u64;
         match self.form {
             Form::Plain | Form::Content => out.extend_from_slice(data),
             Form::Chunked if !data.is_empty() => {

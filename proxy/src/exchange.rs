@@ -549,7 +549,6 @@ impl<S: Service> Exchange<'_, S> {
 #[derive(Default)]
 struct Scratch {
     content: Vec<u8>,
-    piece: Vec<u8>,
     out: Vec<u8>,
 }
 
@@ -577,32 +576,22 @@ impl Rewrite {
         client: &mut Writer<'_>,
         signals: &Signals,
     ) -> Result<(), Failed<S>> {
-        let broken = |_| Failed::Broken;
         let Scratch {
             mut content,
-            mut piece,
             mut out,
         } = SCRATCH.take();
         out.extend_from_slice(&head);
         loop {
-            self.body.take(inbox, &mut content).map_err(broken)?;
-            let mut taken = 0;
-            loop {
-                let left = &content[taken..];
-                let used = self.transform.step(left, &mut piece);
-                let used = used.map_err(|_| Failed::Broken)?;
-                taken += used;
-                if used == 0 && piece.is_empty() {
-                    break;
-                }
-                self.frame(&mut piece, &mut out);
-                // The end goes along with what is the last.
-                if !self.body.is_done() || out.len() >= SCRATCH_BYTES {
-                    write(client, &out, signals).await?;
-                    out.clear();
-                }
+            if let Some(length) = self.body.claim(inbox.len()) {
+                let some = &inbox.bytes()[..length];
+                self.change(some, &mut out, client, signals).await?;
+                inbox.consume(length);
+            } else {
+                let taken = self.body.take(inbox, &mut content);
+                taken.map_err(|_| Failed::Broken)?;
+                self.change(&content, &mut out, client, signals).await?;
+                content.clear();
             }
-            content.clear();
             if self.body.is_done() {
                 break;
             }
@@ -613,32 +602,65 @@ impl Rewrite {
                 self.body.end(&mut content).map_err(|_| Failed::Broken)?;
             }
         }
-        self.transform.end(&mut piece);
-        self.frame(&mut piece, &mut out);
+        let begin = self.begin_piece(&mut out);
+        self.transform.end(&mut out);
+        self.end_piece(begin, &mut out);
         if self.form == Form::Chunked {
             chunked::write_end(&self.body.trailers(), &mut out);
         }
         write(client, &out, signals).await?;
-        let all = content.capacity() + piece.capacity() + out.capacity();
-        if all <= KEPT_SCRATCH_BYTES {
+        if content.capacity() + out.capacity() <= KEPT_SCRATCH_BYTES {
             out.clear();
-            SCRATCH.set(Scratch {
-                content,
-                piece,
-                out,
-            });
+            SCRATCH.set(Scratch { content, out });
         }
         Ok(())
     }
 
-    fn frame(&self, piece: &mut Vec<u8>, out: &mut Vec<u8>) {
-        if self.form != Form::Chunked {
-            out.append(piece);
-        } else if !piece.is_empty() {
-            chunked::write_size(piece.len(), out);
-            out.append(piece);
-            out.extend_from_slice(b"\r\n");
+    /// Appends to `out` what `content` becomes, and writes what is enough to be written.
+    async fn change<S: Service>(
+        &mut self,
+        content: &[u8],
+        out: &mut Vec<u8>,
+        client: &mut Writer<'_>,
+        signals: &Signals,
+    ) -> Result<(), Failed<S>> {
+        let mut taken = 0;
+        loop {
+            let begin = self.begin_piece(out);
+            let used = self.transform.step(&content[taken..], out);
+            let used = used.map_err(|_| Failed::Broken)?;
+            taken += used;
+            if !self.end_piece(begin, out) && used == 0 {
+                return Ok(());
+            }
+            // The end goes along with what is the last.
+            if !self.body.is_done() || out.len() >= SCRATCH_BYTES {
+                write(client, out, signals).await?;
+                out.clear();
+            }
         }
+    }
+
+    /// Returns where it begins. Its size stands before it, and is not known yet.
+    fn begin_piece(&self, out: &mut Vec<u8>) -> usize {
+        if self.form == Form::Chunked {
+            out.extend_from_slice(&chunked::SIZE_TO_COME);
+        }
+        out.len()
+    }
+
+    /// Returns whether there is anything in it. One that is empty would be the end of the body.
+    fn end_piece(&self, begin: usize, out: &mut Vec<u8>) -> bool {
+        let length = out.len() - begin;
+        if self.form == Form::Chunked {
+            if length == 0 {
+                out.truncate(begin - chunked::SIZE_TO_COME.len());
+            } else {
+                chunked::set_size(&mut out[..begin], length);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        length > 0
     }
 }
 

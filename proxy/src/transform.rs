@@ -302,13 +302,13 @@ impl Transform {
             self.into.feed(some, out);
             return Ok(some.len());
         };
-        let mut taken = 0;
+        let (mut taken, before) = (0, out.len());
         loop {
             self.unpacked.clear();
             let used = decoder.step(&content[taken..], &mut self.unpacked)?;
             taken += used;
             self.into.feed(&self.unpacked, out);
-            if !out.is_empty() || (used == 0 && self.unpacked.is_empty()) {
+            if out.len() > before || (used == 0 && self.unpacked.is_empty()) {
                 return Ok(taken);
             }
         }

@@ -37,12 +37,14 @@ const IDLE: Duration = Duration::from_secs(5);
 const SOCKETS: u64 = 5_000;
 
 /// What is compared. Each load is one line for each subject.
-const LOADS: [Load; 7] = [
+const LOADS: [Load; 9] = [
     Load::Kept(1),
     Load::Kept(64),
     Load::New(16),
     Load::Echo(64),
     Load::Down(1_000_000_000),
+    Load::Page(1),
+    Load::Rewritten(1),
     Load::Page(8),
     Load::Rewritten(8),
 ];

@@ -175,9 +175,24 @@ pub fn may_trail(name: Name) -> bool {
     matches!(name, Name::Other | Name::Link | Name::SourceMap)
 }
 
+/// Stands before a chunk whose size is not known yet.
+pub const SIZE_TO_COME: [u8; 10] = *b"00000000\r\n";
+
+/// Sets the size in the [`SIZE_TO_COME`] at the end of `before`. Zeros may lead (RFC 9112 section 7.1).
+pub fn set_size(before: &mut [u8], length: usize) {
+    let digits = before.len() - SIZE_TO_COME.len()..before.len() - 2;
+    let mut left = length;
+    for digit in before[digits].iter_mut().rev() {
+        *digit = DIGITS[left & 15];
+        left >>= 4;
+    }
+    debug_assert_eq!(left, 0, "a chunk of {length} bytes");
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Writes the line that begins a chunk of `length` bytes.
 pub fn write_size(length: usize, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut shift = usize::BITS;
     while shift > 4 && length >> (shift - 4) == 0 {
         shift -= 4;
@@ -278,7 +293,12 @@ mod tests {
         fn what_is_written_is_read(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6), at in any::<prop::sample::Index>()) {
             let mut out = Vec::new();
             for chunk in &chunks {
-                write_size(chunk.len(), &mut out);
+                if chunk.len() % 2 == 0 {
+                    write_size(chunk.len(), &mut out);
+                } else {
+                    out.extend_from_slice(&SIZE_TO_COME);
+                    set_size(&mut out, chunk.len());
+                }
                 out.extend_from_slice(chunk);
                 out.extend_from_slice(b"\r\n");
             }
