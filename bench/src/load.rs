@@ -192,20 +192,25 @@ pub struct Figures {
     pub cpu_micros_of_all: Samples,
 }
 
-/// Puts each of `subjects` under `load` in turn, `rounds` times for `time`.
+/// Puts each of `subjects` under each of `loads` in turn, `rounds` times for `time`.
 ///
 /// # Errors
 /// An answer was wrong or did not come.
 #[expect(clippy::cast_precision_loss, reason = "counts, far below 2^53")]
 pub async fn compare(
     subjects: &[Serving],
-    load: Load,
+    loads: &[Load],
     rounds: usize,
     time: Duration,
 ) -> Result<Vec<Figures>> {
-    let mut samples = vec![[const { Vec::new() }; 3]; subjects.len()];
+    let all = loads
+        .iter()
+        .flat_map(|load| subjects.iter().map(|subject| (*load, subject)));
+    let mut all: Vec<_> = all
+        .map(|case| (case, [const { Vec::new() }; 3]))
+        .collect();
     for _ in 0..rounds {
-        for (subject, [speed, own, all]) in subjects.iter().zip(&mut samples) {
+        for ((load, subject), [speed, own, everybodys]) in &mut all {
             let (before, all_before) = (subject.usage()?, cpu_of_all()?);
             let start = Instant::now();
             let done = timeout(DEADLINE, load.run(&subject.route, time)).await;
@@ -217,18 +222,16 @@ pub async fn compare(
             };
             speed.push(done / start.elapsed().as_secs_f64());
             let micros_each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / units;
-            all.push(micros_each(cpu_of_all()?.saturating_sub(all_before)));
+            everybodys.push(micros_each(cpu_of_all()?.saturating_sub(all_before)));
             if let (Some(before), Some(after)) = (before, subject.usage()?) {
                 own.push(micros_each(after.since(before).cpu));
             }
         }
     }
-    let figures = subjects.iter().zip(samples);
-    let figures = figures.map(|(subject, samples)| {
+    let figures = all.into_iter().map(|((load, subject), samples)| {
         let [per_second, cpu_micros, cpu_micros_of_all] = samples.map(Samples::from_iter);
-        let subject = subject.name;
         Figures {
-            subject,
+            subject: subject.name,
             load,
             per_second,
             cpu_micros,
