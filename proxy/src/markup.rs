@@ -14,6 +14,7 @@ mod css;
 mod foreign;
 mod imports;
 mod links;
+mod near;
 mod place;
 mod tag;
 mod tags;
@@ -310,7 +311,7 @@ impl Markup {
     /// Text and the next tag.
     fn data(&mut self, pass: &mut Pass<'_>, at: usize, last: bool) -> Step {
         let text = pass.text;
-        let Some(open) = memchr(b'<', &text[at..]).map(|length| at + length) else {
+        let Some(open) = near::find(b'<', &text[at..]).map(|length| at + length) else {
             self.text(pass, at..text.len());
             return Step::Wait(text.len());
         };

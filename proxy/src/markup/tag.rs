@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use super::near;
 
 /// An attribute: where its name and its value are in the tag. A value has no quotes around it here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(super) fn usual_start(
             return None;
         }
         let begin = name.end + 2;
-        let value = begin..begin + memchr(b'"', &text[begin..])?;
+        let value = begin..begin + near::find(b'"', &text[begin..])?;
         at = value.end + 1;
         if may_hold_url(&text[name.clone()]) && !url(element, name, value) {
             return None;
@@ -189,7 +189,7 @@ pub(super) fn parse(text: &[u8], name_at: usize, attributes: &mut Vec<Attribute>
             let begin = until(text, at + 1, |byte| !is_space(byte))?;
             (attribute.value, attribute.end) = match text[begin] {
                 quote @ (b'"' | b'\'') => {
-                    let end = begin + 1 + memchr(quote, &text[begin + 1..])?;
+                    let end = begin + 1 + near::find(quote, &text[begin + 1..])?;
                     (begin + 1..end, end + 1)
                 }
                 // Nothing came behind the `=`.
