@@ -206,9 +206,7 @@ pub async fn compare(
     let all = loads
         .iter()
         .flat_map(|load| subjects.iter().map(|subject| (*load, subject)));
-    let mut all: Vec<_> = all
-        .map(|case| (case, [const { Vec::new() }; 3]))
-        .collect();
+    let mut all: Vec<_> = all.map(|case| (case, [const { Vec::new() }; 3])).collect();
     for _ in 0..rounds {
         for ((load, subject), [speed, own, everybodys]) in &mut all {
             let (before, all_before) = (subject.usage()?, cpu_of_all()?);

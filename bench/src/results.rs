@@ -60,10 +60,7 @@ pub fn table(name: &str, rows: &[Row]) -> String {
             row.samples.clone(),
         ]
     });
-    aligned(
-        &[name, "measured", "limit", "", "samples"],
-        cells.collect(),
-    )
+    aligned(&[name, "measured", "limit", "", "samples"], cells.collect())
 }
 
 /// Loads as a table, the subjects of each below each other.
