@@ -7,17 +7,19 @@ use hpc_proxy::{
     prefix::{Prefixer, Siblings},
 };
 use lol_html::{
-    DocumentContentHandlers, HtmlRewriter, Settings, element, html_content::Element as Found,
+    HtmlRewriter, Settings, doc_comments, doc_text, element,
+    html_content::{Element as Found, TextType},
 };
 
 use crate::pieces::{parted, words};
 
 static WORDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| words(include_str!("../markup.dict")));
 
-/// The most that a reader may keep back: a tag or a script of 256 KiB, a URL of 8, and what each becomes.
-const MOST_KEPT_BYTES: usize = 3 * 256 * 1024;
+/// The most that a reader may keep back: a tag or a script of 256 KiB, a URL of 8, and a piece.
+const MOST_KEPT_BYTES: usize = 512 * 1024;
 /// A document so long shows whether more is kept.
-const LONG_BYTES: usize = 4 * 256 * 1024;
+const LONG_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 32 * 1024;
 /// One in so many is made as long as that.
 const LONG_ONE_IN: usize = 64;
 
@@ -107,23 +109,27 @@ impl Kind {
         out
     }
 
-    /// The text, over and over and without an end, leaves as it comes.
+    /// Behind the text, which may have begun anything, all leaves as it comes.
     fn must_flow(self, text: &[u8]) {
-        let (mut reader, mut out, mut fed) = (self.reader(), Vec::new(), 0);
-        let piece = text.repeat(1 + 16 * 1024 / text.len());
-        while fed < LONG_BYTES {
+        for more in [
+            &[b'x'; PIECE_BYTES][..],
+            &text.repeat(PIECE_BYTES / text.len()),
+        ] {
+            let (mut reader, mut out) = (self.reader(), Vec::new());
+            reader.feed(text, &mut out);
+            for _ in 0..LONG_BYTES / PIECE_BYTES {
+                out.clear();
+                reader.feed(more, &mut out);
+            }
             out.clear();
-            reader.feed(&piece, &mut out);
-            fed += piece.len();
+            reader.end(&mut out);
+            assert!(
+                out.len() <= MOST_KEPT_BYTES,
+                "{} bytes were kept back of: {}",
+                out.len(),
+                text.escape_ascii()
+            );
         }
-        out.clear();
-        reader.end(&mut out);
-        assert!(
-            out.len() <= MOST_KEPT_BYTES,
-            "{} bytes of {fed} were kept back of: {}",
-            out.len(),
-            text.escape_ascii()
-        );
     }
 }
 
@@ -173,9 +179,10 @@ fn compare(before: &[u8], after: &[u8]) {
     if text.contains(['\u{feff}', '\0']) || foreign != [0, 0] {
         return;
     }
-    let (Some(old), Some(new)) = (tags_of(before), tags_of(after)) else {
+    let (Some((old, said)), Some((new, said_after))) = (read(before), read(after)) else {
         return;
     };
+    assert_eq!(said, said_after, "other text and comments");
     let names = |tags: &[Tag]| tags.iter().map(|tag| tag.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&old), names(&new), "{text:?}");
     let based = old.iter().any(|tag| tag.name == "base");
@@ -247,13 +254,14 @@ fn is_plain(value: &str) -> bool {
     value.chars().all(plain) && !value.contains("..")
 }
 
-fn tags_of(text: &[u8]) -> Option<Vec<Tag>> {
-    let found = Rc::new(RefCell::new(Vec::new()));
-    let note = Rc::clone(&found);
+/// The tags of a document, and its text and comments but for what may change.
+fn read(text: &[u8]) -> Option<(Vec<Tag>, String)> {
+    let found = Rc::new(RefCell::new((Vec::<Tag>::new(), String::new())));
+    let [tags, texts, comments] = [(); 3].map(|()| Rc::clone(&found));
     let settings = Settings::new()
         .append_element_content_handler(element!("*", move |element: &mut Found<'_, '_>| {
             let attributes = element.attributes().iter();
-            note.borrow_mut().push(Tag {
+            tags.borrow_mut().0.push(Tag {
                 name: element.tag_name(),
                 attributes: attributes
                     .map(|attribute| (attribute.name(), attribute.value()))
@@ -261,7 +269,21 @@ fn tags_of(text: &[u8]) -> Option<Vec<Tag>> {
             });
             Ok(())
         }))
-        .append_document_content_handler(DocumentContentHandlers::default());
+        .append_document_content_handler(doc_text!(move |chunk| {
+            let (tags, said) = &mut *texts.borrow_mut();
+            let is_style = chunk.text_type() == TextType::RawText
+                && tags.last().is_some_and(|tag| tag.name == "style");
+            let is_map = chunk.text_type() == TextType::ScriptData
+                && tags.last().is_some_and(|tag| !tag.attributes.is_empty());
+            if !is_style && !is_map {
+                said.push_str(chunk.as_str());
+            }
+            Ok(())
+        }))
+        .append_document_content_handler(doc_comments!(move |comment| {
+            comments.borrow_mut().1.push_str(&comment.text());
+            Ok(())
+        }));
     let mut reader = HtmlRewriter::new(settings, |_: &[u8]| ());
     // It gives some constructs up.
     reader.write(text).ok()?;

@@ -47,7 +47,7 @@ fn a_lease_is_what_it_says() {
 
 #[test]
 fn a_document_is_moved_once_and_in_any_pieces() {
-    play("markup", 1_500);
+    play("markup", 800);
 }
 
 #[test]
