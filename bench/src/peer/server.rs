@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /small` | [`SMALL`](super::SMALL) |
 //! | `GET /bytes/N`, `GET /chunked/N` | N bytes of the pattern |
+//! | `GET /page/N`, `GET /gzip/N` | a page of at least N bytes, as it is and coded; see `page.rs` |
 //! | `POST /count` | how many bytes of the pattern the body was; 400 when it was anything else |
 //! | `/echo` as a WebSocket | every message |
 //! | `/pour/N` as a WebSocket | N bytes of the pattern, then a close |
@@ -21,6 +22,7 @@ use tokio::{
 use super::{SMALL, commands, say};
 use crate::{
     http::{Framing, field, read_body, read_head},
+    page::{self, Coding},
     pattern::{Checker, MAX_PART, Pattern},
     websocket::{KEY, SWITCH, WebSocket},
 };
@@ -98,6 +100,12 @@ async fn answer(
             .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await?;
         return pour(stream, pattern, bytes.parse()?, true).await;
+    }
+    if let Some(bytes) = path.strip_prefix("/page/") {
+        return page::send(stream, bytes.parse()?, Coding::Identity).await;
+    }
+    if let Some(bytes) = path.strip_prefix("/gzip/") {
+        return page::send(stream, bytes.parse()?, Coding::Gzip).await;
     }
     let (status, body) = match path {
         "/small" => ("200 OK", SMALL.to_owned()),
