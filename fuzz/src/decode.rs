@@ -67,7 +67,7 @@ fn unpacked(coding: &str, pieces: &[&[u8]]) -> Result<Vec<u8>, Vec<u8>> {
                         "{coding}: {} at once",
                         out.len()
                     );
-                    all.append(&mut out.clone());
+                    all.extend_from_slice(&out);
                     rest = &rest[taken..];
                     if (taken == 0 && out.is_empty()) || all.len() > MOST_BYTES {
                         assert!(

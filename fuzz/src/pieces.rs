@@ -7,22 +7,18 @@ pub(crate) fn parted(bytes: &[u8]) -> Vec<&[u8]> {
     let mut chance = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let most = 1 + bytes.len() / (1 + (chance >> 60) as usize);
+    let most = 1 + bytes.len() as u64 / (1 + (chance >> 60));
     let (mut pieces, mut rest) = (Vec::new(), bytes);
     while !rest.is_empty() {
         chance |= 1;
         chance ^= chance << 13;
         chance ^= chance >> 7;
         chance ^= chance << 17;
-        let length = (chance % most as u64) as usize;
-        let (piece, after) = rest.split_at(length.min(rest.len()));
         // Some are empty.
+        let length = (chance % (most + 1)) as usize;
+        let (piece, after) = rest.split_at(length.min(rest.len()));
         pieces.push(piece);
         rest = after;
-        if most == 1 {
-            pieces.push(&rest[..1]);
-            rest = &rest[1..];
-        }
     }
     pieces
 }

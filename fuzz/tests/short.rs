@@ -32,7 +32,7 @@ fn a_connection_carries_what_the_client_plainly_said() {
 
 #[test]
 fn a_coded_body_is_unpacked_or_refused() {
-    play("decode", 2_000);
+    play("decode", 600);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_lease_is_what_it_says() {
 
 #[test]
 fn a_document_is_moved_once_and_in_any_pieces() {
-    play("markup", 800);
+    play("markup", 400);
 }
 
 #[test]
