@@ -25,10 +25,10 @@ const FULL_BYTES: u64 = 50_000_000;
 const CLIENTS: u64 = 8;
 /// How many each client asks for.
 const PAGES: u64 = 5;
-/// By then each client is in the midst of a page.
-const WARM_UP_BYTES: u64 = 16_000_000;
-/// What the memory may grow by after that: a small part of one page.
-const GROWTH_BYTES: u64 = 4 << 20;
+/// Which part of it all fills buffers and pools.
+const WARM_UP: u64 = 10;
+/// What the memory may grow by after that: a small part of one page, of which eight are on their way.
+const GROWTH_BYTES: u64 = 6 << 20;
 /// What is read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -56,7 +56,8 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
             anyhow::Ok(())
         });
     }
-    let memory = watch(proxy.process(), &moved, WARM_UP_BYTES, flows).await;
+    let warm_up = CLIENTS * PAGES * bytes / WARM_UP;
+    let memory = watch(proxy.process(), &moved, warm_up, flows).await;
     let memory = memory.inspect_err(|error| outcome.faults.push(format!("{error:#}")));
     let (elapsed, moved) = (start.elapsed(), moved.load(Relaxed));
     let used = proxy.process().usage()?.since(before);
