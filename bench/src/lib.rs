@@ -13,6 +13,7 @@ pub mod load;
 pub mod localhost;
 pub mod machine;
 pub mod noise;
+pub mod page;
 pub mod pattern;
 pub mod peer;
 pub mod process;

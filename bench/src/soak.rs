@@ -11,6 +11,7 @@ mod bulk;
 mod lease;
 mod localhost;
 mod owners;
+mod pages;
 mod slow;
 mod websockets;
 
@@ -23,6 +24,8 @@ pub enum Scenario {
     Slow,
     /// 100 GB through one process.
     Bulk,
+    /// Pages of 50 MB, several at a time, rewritten on their way.
+    Pages,
     /// 1,000 restarts under the eyes of readers.
     Lease,
     /// A target port that changes hands every few milliseconds. Needs root.
@@ -68,6 +71,7 @@ impl Soak {
             Scenario::Websockets => websockets::run(self).await,
             Scenario::Slow => slow::run(self).await,
             Scenario::Bulk => bulk::run(self).await,
+            Scenario::Pages => pages::run(self).await,
             Scenario::Lease => lease::run(self).await,
             Scenario::Owners => owners::run(self).await,
             Scenario::Localhost => localhost::run(self).await,

@@ -27,6 +27,11 @@ fn much_goes_through_in_flat_memory() {
 }
 
 #[test]
+fn long_pages_are_rewritten_in_flat_memory() {
+    soak("pages", "0.1");
+}
+
+#[test]
 fn readers_never_see_half_a_lease() {
     soak("lease", "0.04");
 }

@@ -19,6 +19,8 @@ pub(crate) enum Need {
     Lease,
     /// Rules about who a dev server may belong to and which ports are for users.
     Ownership,
+    /// Pages whose URLs are moved below the prefix.
+    Rewriting,
     /// Several users on this machine: only root can start those.
     Root,
     Ipv6,

@@ -56,6 +56,7 @@ impl Kind {
             (_, Need::OwnPages) => Some("it has no pages of its own"),
             (_, Need::OtherRoutes) => Some("it has only /port/N/"),
             (_, Need::Flags) => Some("it has no such flags"),
+            (_, Need::Rewriting) => Some("it rewrites no pages"),
             (_, Need::Lease) => Some("it publishes no record"),
             (_, Need::Ownership) => Some("it knows nothing of owners"),
         }

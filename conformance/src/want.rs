@@ -53,6 +53,8 @@ struct Common {
     fields: Option<Vec<Vec<u8>>>,
     has: Vec<Vec<u8>>,
     lacks: Vec<&'static str>,
+    unlike: Vec<Vec<u8>>,
+    holds: Vec<Vec<u8>>,
     body: Option<Vec<u8>>,
     framed: Vec<Framed>,
     trailers: Option<Vec<Vec<u8>>>,
@@ -141,6 +143,19 @@ macro_rules! common_builders {
             /// A field that must not be there, also one that a proxy may add.
             pub(crate) fn lacks(mut self, name: &'static str) -> Self {
                 self.common.lacks.push(name);
+                self
+            }
+
+            /// A field that must be there, with another value.
+            pub(crate) fn unlike(mut self, line: impl AsRef<[u8]>) -> Self {
+                self.common.unlike.push(line.as_ref().to_vec());
+                self
+            }
+
+            /// A part of a body that is not known as a whole.
+            pub(crate) fn holds(mut self, part: impl AsRef<[u8]>) -> Self {
+                self.common.holds.push(part.as_ref().to_vec());
+                self.common.body = None;
                 self
             }
 
@@ -250,6 +265,23 @@ impl Common {
                 found.push(format!(
                     "wanted {name}: `{}`, got {seen}",
                     value.escape_ascii()
+                ));
+            }
+        }
+        for line in &self.unlike {
+            let (name, value) = split(&vars.fill(line));
+            if head.only(&name).is_none_or(|seen| seen == value) {
+                let seen = listed(head.all(&name));
+                found.push(format!("wanted another {name}, got {seen}"));
+            }
+        }
+        for part in &self.holds {
+            let part = vars.fill(part);
+            if !got.body.windows(part.len()).any(|window| window == part) {
+                found.push(format!(
+                    "wanted `{}` in the body, got `{}`",
+                    part.escape_ascii(),
+                    crate::peer::shortened(&got.body)
                 ));
             }
         }

@@ -7,10 +7,13 @@
 
 mod answer;
 mod connection;
+mod decode;
 mod head;
 mod lease;
+mod markup;
 mod model;
 mod owners;
+mod pieces;
 mod responses;
 mod route;
 mod stage;
@@ -18,20 +21,25 @@ mod surgery;
 
 pub use answer::answer;
 pub use connection::connection;
+pub use decode::decode;
 pub use head::head;
 pub use lease::lease;
+pub use markup::markup;
 pub use owners::owners;
+pub use pieces::words;
 pub use route::route;
 
 /// A function that any bytes may be given.
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("answer", answer),
     ("connection", connection),
+    ("decode", decode),
     ("head", head),
     ("lease", lease),
+    ("markup", markup),
     ("owners", owners),
     ("route", route),
 ];

@@ -16,8 +16,6 @@ use std::{
 
 use fuzz::Target;
 
-/// Pieces that a change may put in.
-const WORDS: &str = include_str!("../words.dict");
 const SEED: u64 = 1;
 /// Longer than what is kept, and short enough to be fast.
 const LONGEST_BYTES: usize = 4096;
@@ -33,6 +31,11 @@ fn a_connection_carries_what_the_client_plainly_said() {
 }
 
 #[test]
+fn a_coded_body_is_unpacked_or_refused() {
+    play("decode", 600);
+}
+
+#[test]
 fn heads_and_bodies_are_read_as_the_model_reads_them() {
     play("head", 10_000);
 }
@@ -40,6 +43,11 @@ fn heads_and_bodies_are_read_as_the_model_reads_them() {
 #[test]
 fn a_lease_is_what_it_says() {
     play("lease", 10_000);
+}
+
+#[test]
+fn a_document_is_moved_once_and_in_any_pieces() {
+    play("markup", 400);
 }
 
 #[test]
@@ -84,7 +92,7 @@ fn play(name: &str, runs: u64) {
         "{name}: {} kept, {runs} changed with FUZZ_SEED={seed}",
         corpus.len()
     );
-    let mut changes = Changes::new(seed, &corpus);
+    let mut changes = Changes::new(seed, &corpus, words(name));
     for _ in 0..runs {
         run(target, &changes.next());
     }
@@ -96,6 +104,13 @@ fn run(target: Target, bytes: &[u8]) {
         println!("failed on b\"{}\"", bytes.escape_ascii());
         resume_unwind(panic);
     }
+}
+
+/// Those of the target's own dictionary, or of the one for messages.
+fn words(name: &str) -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let own = fs::read_to_string(directory.join(format!("{name}.dict")));
+    fuzz::words(&own.unwrap_or_else(|_| include_str!("../words.dict").to_owned()))
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -117,12 +132,12 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
 struct Changes<'a> {
     state: u64,
     corpus: &'a [Vec<u8>],
+    /// What a change may put in.
     words: Vec<Vec<u8>>,
 }
 
 impl<'a> Changes<'a> {
-    fn new(seed: u64, corpus: &'a [Vec<u8>]) -> Self {
-        let words = WORDS.lines().filter_map(word).collect();
+    fn new(seed: u64, corpus: &'a [Vec<u8>], words: Vec<Vec<u8>>) -> Self {
         Self {
             state: seed,
             corpus,
@@ -178,17 +193,4 @@ impl<'a> Changes<'a> {
             }
         }
     }
-}
-
-/// The bytes of a line of a dictionary of libFuzzer's: `"text"`, with `\xAB` for a byte.
-fn word(line: &str) -> Option<Vec<u8>> {
-    let text = line.strip_prefix('"')?.strip_suffix('"')?;
-    let mut parts = text.split("\\x");
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (digits, rest) = part.split_at(2);
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    Some(bytes)
 }

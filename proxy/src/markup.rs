@@ -536,8 +536,9 @@ impl Markup {
                 Step::Wait(open)
             }
             _ => {
-                let name_end = text.iter().position(|byte| tag::ends_name(*byte));
-                let name = Name::of(&text[lead..name_end.unwrap_or(text.len())]);
+                let length = text[lead..].iter().position(|byte| tag::ends_name(*byte));
+                let name_end = length.map_or(text.len(), |length| lead + length);
+                let name = Name::of(&text[lead..name_end]);
                 pass.up_to(open);
                 self.put_shim(pass.out);
                 let raw = if lead == 1 && !self.xml && !self.foreign.is_inside() {
@@ -546,7 +547,7 @@ impl Markup {
                     Raw::None
                 };
                 self.state = State::LongTag(Long::Between, raw);
-                Step::On(open + name_end.unwrap_or(text.len()))
+                Step::On(open + name_end)
             }
         };
         self.attributes = attributes;

@@ -5,6 +5,7 @@
 //! | `GET /small` | [`SMALL`](super::SMALL) |
 //! | `GET /page` | [`PAGE`](super::PAGE) |
 //! | `GET /bytes/N`, `GET /chunked/N` | N bytes of the pattern |
+//! | `GET /page/N`, `GET /gzip/N` | a page of at least N bytes, as it is and coded; see `page.rs` |
 //! | `POST /count` | how many bytes of the pattern the body was; 400 when it was anything else |
 //! | `/echo` as a WebSocket | every message |
 //! | `/pour/N` as a WebSocket | N bytes of the pattern, then a close |
@@ -22,6 +23,7 @@ use tokio::{
 use super::{PAGE, SMALL, commands, say};
 use crate::{
     http::{Framing, field, read_body, read_head},
+    page::{self, Coding},
     pattern::{Checker, MAX_PART, Pattern},
     websocket::{KEY, SWITCH, WebSocket},
 };
@@ -108,6 +110,12 @@ async fn answer(
         );
         stream.write_all(&[head.as_bytes(), page].concat()).await?;
         return Ok(());
+    }
+    if let Some(bytes) = path.strip_prefix("/page/") {
+        return page::send(stream, bytes.parse()?, Coding::Identity).await;
+    }
+    if let Some(bytes) = path.strip_prefix("/gzip/") {
+        return page::send(stream, bytes.parse()?, Coding::Gzip).await;
     }
     let (status, body) = match path {
         "/small" => ("200 OK", SMALL.to_owned()),

@@ -100,14 +100,14 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
 }
 
 /// The peaks of the memory, during the warm-up and after it.
-struct Memory {
-    warm: u64,
-    most: u64,
-    looks: u64,
+pub(super) struct Memory {
+    pub(super) warm: u64,
+    pub(super) most: u64,
+    pub(super) looks: u64,
 }
 
 /// Looks at the memory until all flows have ended.
-async fn watch(
+pub(super) async fn watch(
     process: Process,
     moved: &AtomicU64,
     warm_up: u64,

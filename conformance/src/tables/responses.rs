@@ -15,6 +15,7 @@ mod end_to_end;
 mod expectations;
 mod failures;
 mod locations;
+mod pages;
 
 pub(super) fn rows() -> Vec<Row> {
     let parts = [
@@ -25,6 +26,7 @@ pub(super) fn rows() -> Vec<Row> {
         end_to_end::rows(),
         locations::rows(),
         cookies::rows(),
+        pages::rows(),
         failures::rows(),
         deaths::rows(),
     ];

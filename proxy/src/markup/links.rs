@@ -37,6 +37,8 @@ impl Links {
             None | Some(b'#' | b'?') => return Cow::Borrowed(written),
             Some(b'/' | b'\\') if self.directory.is_some() => {}
             _ if has_authority(text) => {}
+            // `https:/x` is `/x` where the page came by `https`.
+            _ if has_scheme(text) && self.directory.is_some() => {}
             _ => return self.clamped(written),
         }
         self.prefixer.url(written)
@@ -276,6 +278,17 @@ mod tests {
 
     fn links(target: &str) -> Links {
         Links::new(Prefixer::example(), target)
+    }
+
+    #[test]
+    fn a_scheme_without_a_host_is_the_pages_own() {
+        let own = links("/");
+        assert_eq!(own.url("https:/x"), "/port/5173/x");
+        assert_eq!(own.url("http:/x"), "http:/x");
+        assert_eq!(own.url("javascript:/x/"), "javascript:/x/");
+        let mut foreign = links("/");
+        foreign.base("https://cdn.example.org/lib/");
+        assert_eq!(foreign.url("https:/x"), "https:/x");
     }
 
     #[test]

@@ -321,6 +321,17 @@ fn a_tag_without_end_is_not_kept() {
     assert!(out.ends_with(b"c=x/y><a href=/port/5173/x>"));
 }
 
+#[test]
+fn an_end_tag_without_end_is_not_kept_either() {
+    for lead in ["</a ", "</a", "</title ", "</"] {
+        let mut text = format!("<p>{lead}").into_bytes();
+        text.resize(LONGEST_TAG_BYTES + 1000, b'x');
+        text.extend_from_slice(b"><a href=/x>");
+        let after = moved(std::str::from_utf8(&text).unwrap());
+        assert!(after.ends_with("x><a href=/port/5173/x>"), "{lead}");
+    }
+}
+
 /// Words of which markup is made that a tokenizer may stumble over.
 const WORDS: &[&str] = &[
     "<",

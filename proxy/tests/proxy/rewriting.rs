@@ -528,8 +528,97 @@ async fn a_page_of_fifty_megabytes_takes_no_more_memory_than_one_of_one() {
     assert!(peaks[1] < peaks[0] + 2_000, "{peaks:?} kB");
 }
 
-/// Bodies that are not rewritten are the bytes that the server sent, for any bytes, coding and chunks:
-/// all of them with rewriting off, and with it on those that nobody asked for as a page.
+/// How a body is framed: by chunks of these sizes, its length, or the end of the connection.
+#[derive(Clone, Debug)]
+enum Framing {
+    Chunked(Vec<usize>),
+    Length,
+    Close,
+}
+
+impl Framing {
+    fn answer(&self, status: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+        let framing = match self {
+            Self::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Self::Length => format!("Content-Length: {}\r\n", body.len()),
+            Self::Close => String::new(),
+        };
+        let mut answer = format!("HTTP/1.1 {status}\r\n{fields}{framing}\r\n").into_bytes();
+        let Self::Chunked(sizes) = self else {
+            answer.extend_from_slice(body);
+            return answer;
+        };
+        let (mut rest, mut sizes) = (body, sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            answer.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            answer.extend_from_slice(chunk);
+            answer.extend_from_slice(b"\r\n");
+            rest = after;
+        }
+        answer.extend_from_slice(b"0\r\n\r\n");
+        answer
+    }
+}
+
+/// Why an answer of HTML is not rewritten.
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    Off,
+    Fetched,
+    Asked,
+    Image,
+    Whole,
+    Json,
+    Download,
+    Part,
+    UnknownCoding,
+}
+
+impl Reason {
+    const ALL: [Self; 9] = [
+        Self::Off,
+        Self::Fetched,
+        Self::Asked,
+        Self::Image,
+        Self::Whole,
+        Self::Json,
+        Self::Download,
+        Self::Part,
+        Self::UnknownCoding,
+    ];
+
+    fn request(self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::Fetched => request
+                .header("Sec-Fetch-Dest", "empty")
+                .header("Accept", "text/html"),
+            Self::Asked => request
+                .header("Accept", "text/html")
+                .header("X-Requested-With", "XMLHttpRequest"),
+            Self::Image => request.header("Sec-Fetch-Dest", "image"),
+            _ => document(request),
+        }
+    }
+
+    fn status_and_fields(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Json => ("200 OK", "Content-Type: application/json\r\n"),
+            Self::Download => (
+                "200 OK",
+                "Content-Type: text/html\r\nContent-Disposition: attachment\r\n",
+            ),
+            Self::Part => (
+                "206 Partial Content",
+                "Content-Type: text/html\r\nContent-Range: bytes 0-1/*\r\n",
+            ),
+            _ => ("200 OK", HTML),
+        }
+    }
+}
+
+/// Bodies that are not rewritten are the bytes that the server sent, for any bytes, coding, framing and
+/// pieces: all of them with rewriting off, and with it on those that are no page that a browser asked for.
 #[test]
 fn what_is_not_rewritten_is_byte_for_byte_the_same() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -545,45 +634,71 @@ fn what_is_not_rewritten_is_byte_for_byte_the_same() {
     let html = prop::sample::select(&b"<a href=/x>\"' "[..]);
     let body = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..2000),
-        prop::collection::vec(html, 0..2000),
+        prop::collection::vec(html.clone(), 0..2000),
+        // A page in a coding that could be undone.
+        prop::collection::vec(html, 0..2000).prop_map(|page| {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            gzip.write_all(&page).unwrap();
+            gzip.finish().unwrap()
+        }),
     ];
-    let chunks = prop::collection::vec(1..700_usize, 1..6);
+    let framing = prop_oneof![
+        prop::collection::vec(1..700_usize, 1..6).prop_map(Framing::Chunked),
+        Just(Framing::Length),
+        Just(Framing::Close),
+    ];
     let coding = prop::sample::select(&["", "identity", "gzip", "br", "zstd", "deflate", "x"][..]);
+    let reason = prop::sample::select(&Reason::ALL[..]);
+    let pieces = prop::collection::vec(1..900_usize, 1..4);
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: 60,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let result = runner.run(&(body, chunks, coding), |(body, chunks, coding)| {
-        let mut answer =
-            format!("HTTP/1.1 200 OK\r\n{HTML}Transfer-Encoding: chunked\r\n").into_bytes();
+    let any = (body, framing, coding, reason, pieces);
+    let result = runner.run(&any, |(body, framing, coding, reason, pieces)| {
+        let coding = match reason {
+            Reason::UnknownCoding => "x",
+            _ => coding,
+        };
+        let (status, fields) = reason.status_and_fields();
+        let mut fields = format!("{fields}ETag: \"e\"\r\n");
         if !coding.is_empty() {
-            answer.extend_from_slice(format!("Content-Encoding: {coding}\r\n").as_bytes());
+            fields.push_str(&format!("Content-Encoding: {coding}\r\n"));
         }
-        answer.extend_from_slice(b"\r\n");
-        let (mut rest, mut sizes) = (&body[..], chunks.iter().cycle());
-        while !rest.is_empty() {
-            let (chunk, after) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
-            answer.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            answer.extend_from_slice(chunk);
-            answer.extend_from_slice(b"\r\n");
-            rest = after;
-        }
-        answer.extend_from_slice(b"0\r\n\r\n");
-        let (plain, page) = runtime.block_on(async {
-            let port = answers(answer).await;
-            let path = format!("/port/{port}/");
-            let plain = on
-                .get(&path)
-                .header("Sec-Fetch-Dest", "empty")
-                .send()
-                .await
-                .unwrap();
-            let page = document(off.get(&path)).send().await.unwrap();
-            (plain.bytes().await.unwrap(), page.bytes().await.unwrap())
+        let answer = Arc::new((framing.answer(status, &fields, &body), pieces));
+        let (head, told) = runtime.block_on(async {
+            let port = dev_server(move |_, mut stream| {
+                let answer = Arc::clone(&answer);
+                async move {
+                    let (mut rest, mut pieces) = (&answer.0[..], answer.1.iter().cycle());
+                    while !rest.is_empty() {
+                        let length = rest.len().min(*pieces.next().unwrap());
+                        stream.write_all(&rest[..length]).await.unwrap();
+                        rest = &rest[length..];
+                        tokio::task::yield_now().await;
+                    }
+                    stream.shutdown().await.unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            })
+            .await;
+            let (proxy, root) = match reason {
+                Reason::Off => (&off, "port"),
+                Reason::Whole => (&on, "absport"),
+                _ => (&on, "port"),
+            };
+            let request = reason.request(proxy.get(&format!("/{root}/{port}/")));
+            let answered = request.send().await.unwrap();
+            (answered.headers().clone(), answered.bytes().await.unwrap())
         });
-        prop_assert_eq!(&plain[..], &body[..]);
-        prop_assert_eq!(&page[..], &body[..]);
+        prop_assert_eq!(&told[..], &body[..]);
+        prop_assert_eq!(&head["etag"], "\"e\"");
+        let told = head.get("content-encoding");
+        prop_assert_eq!(told.map_or("", |value| value.to_str().unwrap()), coding);
+        let length = matches!(framing, Framing::Length).then_some(body.len().to_string());
+        let told = head.get("content-length");
+        prop_assert_eq!(told.map(|value| value.to_str().unwrap()), length.as_deref());
         Ok(())
     });
     result.unwrap();
