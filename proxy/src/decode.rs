@@ -129,6 +129,16 @@ impl Decoder {
         }
     }
 
+    /// The body has ended: whether it was complete, as far as the coding tells (`deflate` does not).
+    pub fn is_complete(&mut self) -> bool {
+        match &mut self.0 {
+            Coding::Gzip(decoder) => decoder.try_finish().is_ok(),
+            Coding::Brotli(_) => false,
+            Coding::Zstd(zstd) => zstd.frame.is_none() && zstd.kept.is_empty(),
+            Coding::Deflate | Coding::Zlib(_) | Coding::Raw(_) | Coding::Done => true,
+        }
+    }
+
     /// Moves what was unpacked to `out`. A decoder that takes nothing and brings nothing is at its end;
     /// what follows there is no part of the body.
     fn bring(&mut self, coded: &[u8], taken: usize, out: &mut Vec<u8>) -> usize {

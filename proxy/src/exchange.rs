@@ -603,8 +603,12 @@ impl Rewrite {
             }
         }
         let begin = self.begin_piece(&mut out);
-        self.transform.end(&mut out);
+        let complete = self.transform.end(&mut out);
         self.end_piece(begin, &mut out);
+        if complete.is_err() {
+            write(client, &out, signals).await?;
+            return Err(Failed::Broken);
+        }
         if self.form == Form::Chunked {
             chunked::write_end(&self.body.trailers(), &mut out);
         }
@@ -628,9 +632,14 @@ impl Rewrite {
         loop {
             let begin = self.begin_piece(out);
             let used = self.transform.step(&content[taken..], out);
-            let used = used.map_err(|_| Failed::Broken)?;
+            let some = self.end_piece(begin, out);
+            let Ok(used) = used else {
+                // What came before is no less right.
+                write(client, out, signals).await?;
+                return Err(Failed::Broken);
+            };
             taken += used;
-            if !self.end_piece(begin, out) && used == 0 {
+            if !some && used == 0 {
                 return Ok(());
             }
             // The end goes along with what is the last.

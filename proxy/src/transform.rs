@@ -124,6 +124,7 @@ impl Asked {
         Some(Box::new(Transform {
             decoder,
             into,
+            begun: false,
             unpacked: Vec::new(),
         }))
     }
@@ -280,6 +281,8 @@ fn restored(tags: &[u8]) -> Edit {
 pub struct Transform {
     decoder: Option<Decoder>,
     into: Into,
+    /// Whether any of it came.
+    begun: bool,
     /// Memory for what was unpacked.
     unpacked: Vec<u8>,
 }
@@ -297,6 +300,7 @@ impl Transform {
     /// # Errors
     /// When it is not coded as was said.
     pub(crate) fn step(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<usize, BadCoding> {
+        self.begun |= !content.is_empty();
         let Some(decoder) = &mut self.decoder else {
             let some = &content[..content.len().min(PIECE_BYTES)];
             self.into.feed(some, out);
@@ -315,11 +319,21 @@ impl Transform {
     }
 
     /// The body has ended.
-    pub(crate) fn end(&mut self, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// When more should have come.
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), BadCoding> {
+        if let Some(decoder) = &mut self.decoder
+            && self.begun
+            && !decoder.is_complete()
+        {
+            return Err(BadCoding);
+        }
         match &mut self.into {
             Into::Document(document) => document.end(out),
             Into::Style(sheet) => sheet.end(out),
         }
+        Ok(())
     }
 }
 

@@ -64,9 +64,8 @@ fn written<W: Write>(mut writer: W, end: impl FnOnce(W) -> std::io::Result<Vec<u
 }
 
 // Behaviour 132: identity, gzip, deflate in both readings, zstd in one raw block, unknown.
-#[tokio::test]
-async fn a_page_is_rewritten_in_every_coding_that_is_known() {
-    let proxy = Proxy::start().await;
+/// The body in every coding that is known.
+fn coded() -> [(&'static str, Vec<u8>); 6] {
     let best = Compression::best();
     let zstd = [
         &[0x28, 0xb5, 0x2f, 0xfd, 0x20, BODY.len() as u8][..],
@@ -79,7 +78,7 @@ async fn a_page_is_rewritten_in_every_coding_that_is_known() {
         let bits: u32 = (BODY.len() as u32 - 1) << 4 | 1 << 20;
         [&bits.to_le_bytes()[..3], BODY, &[3]].concat()
     };
-    for (coding, coded) in [
+    [
         ("identity", BODY.to_vec()),
         (
             "gzip",
@@ -98,7 +97,13 @@ async fn a_page_is_rewritten_in_every_coding_that_is_known() {
         ),
         ("zstd", zstd),
         ("br", brotli),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn a_page_is_rewritten_in_every_coding_that_is_known() {
+    let proxy = Proxy::start().await;
+    for (coding, coded) in coded() {
         let fields =
             format!("{HTML}Content-Encoding: {coding}\r\nETag: \"e\"\r\nAccept-Ranges: bytes\r\n");
         let port = answers(page(&fields, &coded)).await;
@@ -122,6 +127,32 @@ async fn a_page_is_rewritten_in_every_coding_that_is_known() {
         .unwrap();
     assert_eq!(answered.headers()["content-encoding"], "rot13");
     assert_eq!(body(answered).await, BODY);
+}
+
+#[tokio::test]
+async fn a_coded_page_that_is_cut_does_not_look_complete() {
+    let proxy = Proxy::start().await;
+    // `deflate` has no end that can be told.
+    for (coding, mut coded) in coded()
+        .into_iter()
+        .filter(|(coding, _)| !["identity", "deflate"].contains(coding))
+    {
+        coded.pop();
+        let fields = format!("{HTML}Content-Encoding: {coding}\r\n");
+        let port = answers(page(&fields, &coded)).await;
+        let mut answered = document(proxy.get(&format!("/port/{port}/")))
+            .send()
+            .await
+            .unwrap();
+        let mut told = Vec::new();
+        let end = loop {
+            match answered.chunk().await {
+                Ok(Some(chunk)) => told.extend_from_slice(&chunk),
+                end => break end,
+            }
+        };
+        assert!(end.is_err(), "{coding}: {}", told.escape_ascii());
+    }
 }
 
 // Behaviours 75, 76, 85: what is no page that a browser asked for passes as it is.
