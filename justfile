@@ -86,6 +86,13 @@ dist:
     # A cluster's C library may be older than any we build on: nothing may be left to find at run time.
     ldd dist/hpc-proxy 2>&1 | grep -E 'statically linked|not a dynamic executable'
 
+# Build the container image of the manager, hpc-manager:local
+manager-image:
+    @slurm-sim/image/engine.sh .cache/dockerd.log
+    cargo build --release --package manager-sim --bin hpc-manager
+    manager-sim/image/build.sh {{ programs }}/release/hpc-manager
+    docker run --rm --network none hpc-manager:local --version
+
 # What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
 bench *ARGS: release
     {{ programs }}/release/bench "$@"

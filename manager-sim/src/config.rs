@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
 };
 
-use clap::{Args, Parser, Subcommand, builder::BoolishValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use hpc_proxy::hostname::Domain;
 use serde::Deserialize;
 use thiserror::Error;
@@ -54,9 +54,22 @@ pub struct Cli {
         global = true
     )]
     log: String,
+    /// Lines for people or objects for programs.
+    #[arg(long, env = "HPC_MANAGER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human,
+        global = true)]
+    log_format: LogFormat,
     /// Any value switches colours off (no-color.org).
     #[arg(long, env = "NO_COLOR", hide = true, global = true)]
     no_color: Option<String>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines.
+    Human,
+    /// One JSON object a line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +115,10 @@ struct Settings {
     /// Where to serve browsers; port 0 is any free one [default: 127.0.0.1:8080].
     #[arg(long, env = "HPC_MANAGER_LISTEN", value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
+    /// Where to tell whoever watches over the manager of its health (`/health`) and its counts (`/metrics`, for
+    /// Prometheus), without asking who they are [default: nowhere].
+    #[arg(long, env = "HPC_MANAGER_WATCH_LISTEN", value_name = "IP:PORT")]
+    watch_listen: Option<SocketAddr>,
     /// Names under which browsers may ask for the manager, besides those of this machine itself.
     #[arg(
         long,
@@ -182,6 +199,8 @@ pub enum Config {
 pub struct Serve {
     /// Where browsers come in.
     pub listen: SocketAddr,
+    /// Where it is watched over, if it is.
+    pub watch_listen: Option<SocketAddr>,
     /// Names of the manager besides those of the loopback.
     pub hosts: Vec<HostName>,
     /// What browsers call it, if not by where it listens.
@@ -252,6 +271,11 @@ impl Cli {
         &self.log
     }
 
+    /// How to log it.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
     /// Whether a terminal may be written to in colours.
     pub fn color(&self) -> bool {
         self.no_color.as_ref().is_none_or(String::is_empty)
@@ -313,6 +337,7 @@ impl Settings {
         let longer = |own: Vec<_>, other| if own.is_empty() { other } else { own };
         Self {
             listen: self.listen.or(other.listen),
+            watch_listen: self.watch_listen.or(other.watch_listen),
             host: longer(self.host, other.host),
             url: self.url.or(other.url),
             subdomains: self.subdomains.or(other.subdomains),
@@ -362,6 +387,7 @@ impl Settings {
         };
         Ok(Serve {
             listen,
+            watch_listen: self.watch_listen,
             hosts: hosts(&names, listen.ip())?,
             front,
             subdomains: subdomains

@@ -24,4 +24,5 @@ pub mod state;
 pub mod state_dir;
 pub mod tunnel;
 pub mod upstream;
+pub mod watch;
 pub mod web;

@@ -17,13 +17,14 @@ use hpc_proxy::{
 };
 use manager_sim::{
     auth::{self, SignedIn},
-    config::{Cli, Config, Serve},
+    config::{Cli, Config, LogFormat, Serve},
     front::Front,
     names::UserName,
     port_hosts::PortHosts,
     router::Router,
     sessions::{Sessions, Terms},
     state_dir::{self, StateDir},
+    watch::Watch,
 };
 use tokio::{
     net::TcpListener,
@@ -34,16 +35,24 @@ use tracing_subscriber::EnvFilter;
 
 /// How long requests under way may go on after a stop.
 const GRACE: Duration = Duration::from_secs(2);
+/// For whoever watches over it.
+const WATCHED: accept::Terms = accept::Terms {
+    max_connections: 64,
+    grace: GRACE,
+};
 /// Bad usage; clap exits with the same.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(cli.color() && std::io::stderr().is_terminal())
-        .with_env_filter(EnvFilter::new(cli.log()))
-        .init();
+        .with_env_filter(EnvFilter::new(cli.log()));
+    match cli.log_format() {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
     let config = match cli.into_config() {
         Ok(config) => config,
         Err(error) => {
@@ -103,6 +112,13 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     if !config.listen.ip().is_loopback() {
         tracing::warn!(listen = %config.listen, "serving beyond this machine without encryption");
     }
+    let watched = match config.watch_listen {
+        Some(listen) => {
+            let listener = TcpListener::bind(listen).await;
+            Some(listener.with_context(|| format!("cannot listen on `{listen}`"))?)
+        }
+        None => None,
+    };
     announce(&url, &users, &state)?;
 
     let stop = CancellationToken::new();
@@ -120,17 +136,18 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         max_connections: process::connections_for(descriptors),
         grace: GRACE,
     };
+    let metrics = Arc::new(Metrics::default());
+    if let Some(listener) = watched {
+        let (sessions, metrics) = (Arc::clone(&sessions), Arc::clone(&metrics));
+        let watch = Watch { sessions, metrics };
+        let listeners = vec![Listener::from(listener)];
+        let (own, stop) = (Arc::new(Metrics::default()), stop.clone());
+        tokio::spawn(async move { accept::serve(listeners, watch, own, &WATCHED, stop).await });
+    }
     let (listeners, served) = (vec![Listener::from(listener)], stop.clone());
     // Pipes end with the tunnels that they go through.
     let serving = tokio::spawn(async move {
-        accept::serve(
-            listeners,
-            router,
-            Arc::new(Metrics::default()),
-            &terms,
-            served,
-        )
-        .await;
+        accept::serve(listeners, router, metrics, &terms, served).await;
     });
     tokio::select! {
         _ = terminate.recv() => {}

@@ -16,7 +16,10 @@ use crate::{
     job::JobId,
     local_end::Address,
     names::{NodeName, UserName},
-    session::driver::{Driver, Order, View},
+    session::{
+        PhaseName,
+        driver::{Driver, Order, View},
+    },
 };
 
 /// How long jobs may take to be cancelled when the manager ends.
@@ -107,6 +110,14 @@ impl Sessions {
         let session = self.accounts.get(user)?.current().clone()?;
         let view = session.view.borrow().clone();
         Some(view)
+    }
+
+    /// How far each session is that there is or was.
+    pub fn phases(&self) -> Vec<PhaseName> {
+        let users = self.accounts.keys();
+        users
+            .filter_map(|user| Some(self.view(user)?.phase.name()))
+            .collect()
     }
 
     /// Starts a session, unless one lives already; how it stands.

@@ -47,6 +47,10 @@ fn state_dir(directory: &Path) -> PathBuf {
 
 impl Manager {
     fn start(logins: &[&str]) -> Self {
+        Self::start_with(logins, &[])
+    }
+
+    fn start_with(logins: &[&str], flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ssh_config = directory.path().join("ssh_config");
         // Port 1 of the loopback: refused at once.
@@ -61,6 +65,7 @@ impl Manager {
         for login in logins {
             command.args(["--login", login]);
         }
+        command.args(flags);
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap())
             .lines()
@@ -156,6 +161,55 @@ impl Browser {
 
 const CALL: (&str, &str) = ("x-hpc-manager", "1");
 const HTML: (&str, &str) = ("accept", "text/html");
+
+#[tokio::test]
+async fn whoever_watches_over_it_is_told_how_it_is() {
+    let port = free_port();
+    let place = format!("127.0.0.1:{port}");
+    let manager = Manager::start_with(
+        &["alice@login", "bob@login"],
+        &["--watch-listen", &place, "--log-format", "json"],
+    );
+    let asks = async |path: &str| reqwest::get(format!("http://{place}{path}")).await.unwrap();
+    let health: Value = asks("/health").await.json().await.unwrap();
+    assert_eq!(
+        (&health["status"], &health["sessions"]),
+        (&"ok".into(), &0.into())
+    );
+
+    let alice = manager.signed_in("alice").await;
+    assert_eq!(
+        alice.launches(&[CALL], "").await.status(),
+        StatusCode::ACCEPTED
+    );
+    let counts = asks("/metrics").await.text().await.unwrap();
+    for line in [
+        "# TYPE hpc_manager_sessions gauge",
+        "hpc_manager_sessions{phase=\"connected\"} 0",
+        "hpc_manager_answers_total{from=\"proxy\",class=\"2xx\"} 1",
+    ] {
+        assert!(
+            counts.lines().any(|found| found == line),
+            "{line}: {counts}"
+        );
+    }
+    // Nobody's session, and no way in.
+    assert!(!counts.contains("alice"), "{counts}");
+    for path in ["/", "/api/v1/session", "/port/5500/"] {
+        assert_eq!(asks(path).await.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    // Browsers come in elsewhere, and find none of this there.
+    assert_eq!(
+        alice.gets("/metrics", &[]).await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+/// Free when it was looked at.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
 
 #[tokio::test]
 async fn a_link_signs_in_once_and_only_its_own_user() {

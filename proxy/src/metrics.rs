@@ -77,14 +77,14 @@ impl Metrics {
         self.bytes_down.fetch_add(down, Relaxed);
     }
 
-    /// The counts in the text format of Prometheus, version 0.0.4.
-    pub fn to_text(&self) -> String {
+    /// The counts in the text format of Prometheus, version 0.0.4, each name with `program_` in front.
+    pub fn to_text(&self, program: &str) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(&str, u64)]| {
-            let _ = writeln!(text, "# HELP hpc_proxy_{name} {help}");
-            let _ = writeln!(text, "# TYPE hpc_proxy_{name} {kind}");
+            let _ = writeln!(text, "# HELP {program}_{name} {help}");
+            let _ = writeln!(text, "# TYPE {program}_{name} {kind}");
             for (labels, value) in samples {
-                let _ = writeln!(text, "hpc_proxy_{name}{labels} {value}");
+                let _ = writeln!(text, "{program}_{name}{labels} {value}");
             }
         };
         let of = |counter: &AtomicU64| counter.load(Relaxed);
@@ -167,7 +167,7 @@ mod tests {
         metrics.connection_opened();
         metrics.answered(404);
         metrics.answered_itself(999);
-        let text = metrics.to_text();
+        let text = metrics.to_text("hpc_proxy");
         assert!(text.contains("hpc_proxy_connections 1\n"), "{text}");
         assert!(text.contains("hpc_proxy_answers_total{from=\"dev-server\",class=\"4xx\"} 1\n"));
         assert!(text.contains("hpc_proxy_answers_total{from=\"proxy\",class=\"5xx\"} 1\n"));

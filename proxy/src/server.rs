@@ -495,7 +495,7 @@ impl Proxy {
                 "uptime_seconds": self.started.elapsed().as_secs(),
             })),
             Route::Own("metrics") => {
-                let mut page = Response::new(Bytes::from(self.metrics.to_text()));
+                let mut page = Response::new(Bytes::from(self.metrics.to_text("hpc_proxy")));
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 page.headers_mut().insert(CONTENT_TYPE, kind);
                 page
