@@ -37,7 +37,7 @@ const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_P
 /// Launches IDE sessions on a Slurm cluster over ssh, and serves each user's own at /code/ and
 /// /port/N/.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "hpc-manager", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
