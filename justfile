@@ -49,7 +49,7 @@ e2e *NAMES: fixtures images build
 conformance *ARGS: build
     @{{ programs }}/debug/conformance "$@"
 
-# Real dev servers in a real browser behind each front, as a matrix; takes cases and fronts, such as vite path
+# Real dev servers in a real browser behind each front, as a matrix; takes cases, fronts, --browser firefox
 compat *ARGS: fixtures build
     @fixtures/install `{{ programs }}/debug/compat --packages "$@"`
     {{ programs }}/debug/compat "$@"

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use futures_util::stream;
 
+use crate::engine::Engine;
 use crate::owner;
 use case::Case;
 use front::{Front, Fronts};
@@ -22,12 +23,13 @@ use matrix::{Matrix, Row};
 /// More at once would only make each other slow.
 const AT_ONCE: usize = 2;
 
-/// Judges every case behind every front; `tell` is told of each verdict as it falls.
+/// Judges every case in one browser behind every front; `tell` is told of each verdict as it falls.
 ///
 /// # Errors
 /// A front does not come up. What a case does wrong is in its row.
 pub async fn judge(
     cases: Vec<Case>,
+    engine: Engine,
     fronts: &[Front],
     tell: impl Fn(&str, Front, &judge::Verdict),
 ) -> Result<Matrix> {
@@ -38,7 +40,7 @@ pub async fn judge(
     let mut rows: Vec<(usize, Row)> = stream::iter(cases.iter().enumerate())
         .map(|(place, case)| {
             let (stage, tell) = (&stage, &tell);
-            async move { (place, judge::row(case, stage, fronts, tell).await) }
+            async move { (place, judge::row(case, engine, stage, fronts, tell).await) }
         })
         .buffer_unordered(AT_ONCE)
         .collect()

@@ -3,30 +3,18 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, bail, ensure};
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt, StreamExt};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::child::{Child, Lifeline};
-use crate::{chromium, eventually};
+use crate::line::{COMMAND, Line, Witness, locked, text};
+use crate::{chromium, engine, eventually};
 
 /// The first start of a browser on a busy machine.
 const START_SECONDS: u64 = 30;
-
-/// For one command; a page that hangs is a failure, not a wait.
-const COMMAND: Duration = Duration::from_secs(20);
 
 /// Beside those of every Chromium here: names that are not localhost and lead to this machine
 /// alone, certificates of ours, and pages that go on working in a window that is not in front.
@@ -40,19 +28,12 @@ const FLAGS: [&str; 6] = [
     "--remote-debugging-port=0",
 ];
 
-/// Whoever is told what happens in a window.
-pub trait Witness: Send + Sync {
-    /// An event of the protocol, from the page, or from a frame or worker of it.
-    fn sees(&self, method: &str, params: &Value);
-}
-
-type Wire = WebSocketStream<TcpStream>;
 type Sight = Arc<dyn Witness>;
 
 /// A browser with a fresh profile.
 #[derive(Debug)]
 pub struct DevTools {
-    line: Arc<Line>,
+    door: Arc<Door>,
     reader: JoinHandle<()>,
     process: Option<Child>,
 }
@@ -60,22 +41,20 @@ pub struct DevTools {
 /// A private window: cookies, storage and cache are its own.
 #[derive(Debug)]
 pub struct Window {
-    line: Arc<Line>,
+    door: Arc<Door>,
     context: String,
     session: String,
 }
 
 /// The one connection that all windows share.
-struct Line {
-    out: AsyncMutex<SplitSink<Wire, Message>>,
-    next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Value>>>,
+struct Door {
+    line: Line,
     sights: Mutex<HashMap<String, Sight>>,
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").finish_non_exhaustive()
+        f.debug_struct("Door").finish_non_exhaustive()
     }
 }
 
@@ -100,37 +79,21 @@ impl DevTools {
             Ok((port.trim().parse::<u16>()?, path.trim().to_owned()))
         })?;
         let (port, path) = door;
-        let connection = TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = format!("ws://127.0.0.1:{port}{path}").into_client_request()?;
-        // One message may hold a whole document.
-        let config = WebSocketConfig::default()
-            .max_message_size(None)
-            .max_frame_size(None);
-        let (wire, _) =
-            tokio_tungstenite::client_async_with_config(request, connection, Some(config)).await?;
-        let (out, mut wire) = wire.split();
-        let line = Arc::new(Line {
-            out: AsyncMutex::new(out),
-            next: AtomicU64::new(1),
-            waiting: Mutex::default(),
+        let (line, mut events) = Line::open(port, &path).await?;
+        let door = Arc::new(Door {
+            line,
             sights: Mutex::default(),
         });
         let reader = tokio::spawn({
-            let line = Arc::clone(&line);
+            let door = Arc::clone(&door);
             async move {
-                while let Some(Ok(message)) = wire.next().await {
-                    if let Ok(text) = message.to_text()
-                        && let Ok(message) = serde_json::from_str(text)
-                    {
-                        line.takes(message).await;
-                    }
+                while let Some(event) = events.next(&door.line).await {
+                    door.takes(event).await;
                 }
-                // Whoever still waits learns that nothing will come.
-                locked(&line.waiting).clear();
             }
         });
         Ok(DevTools {
-            line,
+            door,
             reader,
             process: Some(process),
         })
@@ -141,7 +104,7 @@ impl DevTools {
     /// # Errors
     /// The browser does not play along.
     pub async fn opens(&self, witness: Sight) -> Result<Window> {
-        let line = &self.line;
+        let Door { line, sights } = &*self.door;
         let context = line
             .asks(None, "Target.createBrowserContext", json!({}))
             .await?;
@@ -152,12 +115,12 @@ impl DevTools {
         let wish = json!({ "targetId": text(&target, "targetId")?, "flatten": true });
         let session = line.asks(None, "Target.attachToTarget", wish).await?;
         let session = text(&session, "sessionId")?;
-        locked(&line.sights).insert(session.clone(), witness);
+        locked(sights).insert(session.clone(), witness);
         for (method, params) in watching(true) {
             line.asks(Some(&session), method, params).await?;
         }
         Ok(Window {
-            line: Arc::clone(line),
+            door: Arc::clone(&self.door),
             context,
             session,
         })
@@ -169,7 +132,7 @@ impl DevTools {
     /// It does not end.
     pub async fn closes(mut self) -> Result<()> {
         // It may be gone before it has answered.
-        let _ = self.line.asks(None, "Browser.close", json!({})).await;
+        let _ = self.door.line.asks(None, "Browser.close", json!({})).await;
         if let Some(mut process) = self.process.take() {
             process.awaits_end(COMMAND).await?;
         }
@@ -221,24 +184,7 @@ impl Window {
     /// # Errors
     /// There is none, it is not to be seen, or it moves, as in a page that is still being laid out.
     pub async fn clicks(&self, element: &str) -> Result<()> {
-        let place = self
-            .runs(&format!(
-                "const place = () => {{
-                   const it = {element};
-                   if (!it) throw new Error('nothing to click');
-                   it.scrollIntoView({{ block: 'center', behavior: 'instant' }});
-                   const box = it.getBoundingClientRect();
-                   if (!box.width) throw new Error('it has no size');
-                   return [box.x + box.width / 2, box.y + box.height / 2];
-                 }};
-                 const before = place();
-                 await new Promise((moved) => setTimeout(moved, 100));
-                 const now = place();
-                 if (document.readyState === 'loading' || String(now) !== String(before))
-                   throw new Error('it still moves');
-                 return now;"
-            ))
-            .await?;
+        let place = self.runs(&engine::place_of(element)).await?;
         for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
             let button = if kind == "mouseMoved" { "none" } else { "left" };
             let wish = json!({ "type": kind, "x": place[0], "y": place[1], "button": button,
@@ -290,16 +236,19 @@ impl Window {
     /// The browser does not play along.
     pub async fn closes(self) -> Result<()> {
         // Those of its frames and workers go with the browser.
-        locked(&self.line.sights).remove(&self.session);
+        locked(&self.door.sights).remove(&self.session);
         let wish = json!({ "browserContextId": self.context });
-        let line = &self.line;
+        let line = &self.door.line;
         line.asks(None, "Target.disposeBrowserContext", wish)
             .await
             .map(drop)
     }
 
     async fn asks(&self, method: &str, params: Value) -> Result<Value> {
-        self.line.asks(Some(&self.session), method, params).await
+        self.door
+            .line
+            .asks(Some(&self.session), method, params)
+            .await
     }
 }
 
@@ -325,50 +274,8 @@ fn watching(page: bool) -> Vec<(&'static str, Value)> {
     all
 }
 
-impl Line {
-    async fn asks(&self, session: Option<&str>, method: &str, params: Value) -> Result<Value> {
-        let (tell, told) = oneshot::channel();
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        locked(&self.waiting).insert(id, tell);
-        let answer = async {
-            self.says(id, session, method, params).await?;
-            told.await.context("the browser is gone")
-        };
-        let answer = tokio::time::timeout(COMMAND, answer).await;
-        locked(&self.waiting).remove(&id);
-        let mut answer = answer.with_context(|| format!("`{method}` took long"))??;
-        if let Some(error) = answer.get("error") {
-            bail!(
-                "`{method}`: {}",
-                error["message"].as_str().unwrap_or("refused")
-            );
-        }
-        Ok(answer["result"].take())
-    }
-
-    async fn says(
-        &self,
-        id: u64,
-        session: Option<&str>,
-        method: &str,
-        params: Value,
-    ) -> Result<()> {
-        let mut message = json!({ "id": id, "method": method, "params": params });
-        if let Some(session) = session {
-            message["sessionId"] = json!(session);
-        }
-        let mut out = self.out.lock().await;
-        Ok(out.send(Message::text(message.to_string())).await?)
-    }
-
+impl Door {
     async fn takes(&self, mut message: Value) {
-        if let Some(id) = message["id"].as_u64() {
-            if let Some(tell) = locked(&self.waiting).remove(&id) {
-                // Whoever asked may have given up.
-                let _ = tell.send(message);
-            }
-            return;
-        }
         let (Some(method), Some(session)) =
             (message["method"].as_str(), message["sessionId"].as_str())
         else {
@@ -387,35 +294,17 @@ impl Line {
                 let mut orders = watching(page);
                 orders.push(("Runtime.runIfWaitingForDebugger", json!({})));
                 for (method, params) in orders {
-                    self.orders(&child, method, params).await;
+                    self.line.orders(Some(&child), method, params).await;
                 }
             }
             "Page.javascriptDialogOpening" => {
                 let session = message["sessionId"].take();
-                if let Some(session) = session.as_str() {
-                    let yes = json!({ "accept": true });
-                    self.orders(session, "Page.handleJavaScriptDialog", yes)
-                        .await;
-                }
+                let yes = json!({ "accept": true });
+                self.line
+                    .orders(session.as_str(), "Page.handleJavaScriptDialog", yes)
+                    .await;
             }
             _ => {}
         }
     }
-
-    /// Says something whose answer nobody needs; the reader itself cannot wait for one.
-    async fn orders(&self, session: &str, method: &str, params: Value) {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        // A target that is gone again is no fault of the page's.
-        let _ = self.says(id, Some(session), method, params).await;
-    }
-}
-
-fn text(value: &Value, name: &str) -> Result<String> {
-    let text = value[name].as_str();
-    ensure!(text.is_some(), "no `{name}` in {value}");
-    Ok(text.unwrap_or_default().to_owned())
-}
-
-fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
-    it.lock().unwrap_or_else(PoisonError::into_inner)
 }

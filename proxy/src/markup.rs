@@ -2,9 +2,9 @@
 //!
 //! A tokenizer, not a parser: it finds tags where a browser finds them
 //! (<https://html.spec.whatwg.org/#tokenization>), edits the few that matter, and passes every other byte
-//! on as it came, in whatever charset. What it keeps back is the beginning of one tag, of one URL, or one
-//! inline script that may need the import map before it; so memory is flat, and each piece of a document
-//! leaves when it comes. Scripts are never changed.
+//! on as it came, in whatever charset. What it keeps back is the beginning of one tag, of one URL, one
+//! inline script that may need the import map before it, or the rest of a head whose own map may yet come;
+//! so memory is flat, and each piece of a document leaves when it comes. Scripts are never changed.
 
 use std::ops::Range;
 
@@ -81,6 +81,11 @@ pub struct Markup {
     shimmed: bool,
     /// Whether the import map is in, or none is wanted.
     mapped: bool,
+    /// Where in what goes out the import map will be, unless the head has one of its own behind. Browsers that
+    /// know no more than one map need the page's own.
+    held_from: Option<usize>,
+    /// What comes behind that and may not leave yet.
+    held: Vec<u8>,
     /// What becomes of text, or of the raw text of an element.
     text: Text,
     /// What came and could not be passed on yet: the beginning of a token.
@@ -213,6 +218,8 @@ impl Markup {
         Self {
             mapped: tags.import_map().is_empty(),
             shimmed: tags.shim().is_empty(),
+            held_from: None,
+            held: Vec::new(),
             tags,
             links,
             depth,
@@ -231,6 +238,25 @@ impl Markup {
 
     /// Takes the next part of the document and appends to `out` what it becomes.
     pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        if self.held_from.is_none() {
+            self.take(text, out);
+            self.hold_no_more_than_a_head(out);
+            if let Some(from) = &mut self.held_from {
+                self.held = out.split_off(std::mem::take(from));
+            }
+            return;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        self.take(text, &mut held);
+        self.hold_no_more_than_a_head(&mut held);
+        if self.held_from.is_some() {
+            self.held = held;
+        } else {
+            out.append(&mut held);
+        }
+    }
+
+    fn take(&mut self, text: &[u8], out: &mut Vec<u8>) {
         if self.kept.is_empty() {
             let used = self.run(text, false, out);
             self.kept.extend_from_slice(&text[used..]);
@@ -249,12 +275,23 @@ impl Markup {
 
     /// The document has ended.
     pub fn end(&mut self, out: &mut Vec<u8>) {
+        let mut held = std::mem::take(&mut self.held);
         let kept = std::mem::take(&mut self.kept);
-        let used = self.run(&kept, true, out);
-        out.extend_from_slice(&kept[used..]);
-        self.end_text(out);
+        let used = self.run(&kept, true, &mut held);
+        held.extend_from_slice(&kept[used..]);
+        self.end_text(&mut held);
         if self.begun {
-            self.put_both(out);
+            self.put_both(&mut held);
+        }
+        out.append(&mut held);
+    }
+
+    fn hold_no_more_than_a_head(&mut self, out: &mut Vec<u8>) {
+        if self
+            .held_from
+            .is_some_and(|from| out.len() - from > LONGEST_SCRIPT_BYTES)
+        {
+            self.put_map(out);
         }
     }
 
@@ -426,6 +463,10 @@ impl Markup {
                 self.put_shim(pass.out);
             }
         }
+        if self.held_from.is_some() && !pass.text[range.clone()].iter().copied().all(tag::is_space)
+        {
+            self.put_map(pass.out);
+        }
         if !matches!(self.text, Text::Passes) {
             self.content(pass, range);
         }
@@ -481,7 +522,7 @@ impl Markup {
                 let moved = |url: &str| links.url(url).into_owned();
                 match imports::merged(map, prefix, &moved) {
                     Some(merged) => {
-                        self.mapped = true;
+                        (self.mapped, self.held_from) = (true, None);
                         out.extend_from_slice(merged.as_bytes());
                     }
                     None => out.append(map),
@@ -508,7 +549,8 @@ impl Markup {
 
     fn put_map(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.mapped, true) {
-            out.extend_from_slice(self.tags.import_map().as_bytes());
+            let at = self.held_from.take().unwrap_or(out.len());
+            out.splice(at..at, self.tags.import_map().bytes());
         }
     }
 
@@ -541,6 +583,9 @@ impl Markup {
                 let name = Name::of(&text[lead..name_end]);
                 pass.up_to(open);
                 self.put_shim(pass.out);
+                if self.held_from.is_some() {
+                    self.put_map(pass.out);
+                }
                 let raw = if lead == 1 && !self.xml && !self.foreign.is_inside() {
                     Raw::of(&name)
                 } else {
@@ -585,6 +630,8 @@ impl Markup {
         if !self.mapped {
             let needs = match script {
                 Some(Script::Module) => true,
+                // It may load a module, and its page may have a map behind it all the same.
+                Some(Script::File) if !self.xml && self.held_from.is_some() => false,
                 Some(Script::File) => !value(b"src").is_some_and(|url| {
                     let said = Said::of(url, None);
                     self.links.is_foreign(&self.links.url(said.text()))
@@ -595,12 +642,19 @@ impl Markup {
                     b"link" => value(b"rel").is_some_and(|rel| has_word(rel, b"modulepreload")),
                     // A policy counts for what comes behind it.
                     b"meta" => value(b"http-equiv").is_some_and(is_policy),
-                    _ => false,
+                    _ => self.held_from.is_some() && !is_of_a_head(element),
                 },
             };
             if needs {
                 pass.up_to(open);
-                self.put_map(pass.out);
+                if script == Some(Script::File) && !self.xml {
+                    self.held_from = Some(pass.out.len());
+                } else {
+                    self.put_map(pass.out);
+                }
+            } else if self.held_from.is_some() {
+                pass.up_to(open);
+                self.hold_no_more_than_a_head(pass.out);
             }
         }
         let waits = script == Some(Script::Inline) && !self.mapped;
@@ -686,7 +740,8 @@ impl Markup {
             pass.up_to(open);
             self.put_shim(pass.out);
         }
-        if matches!(element, b"body" | b"html") && !self.mapped {
+        let is_of_it_all = matches!(element, b"body" | b"html") && !self.mapped;
+        if is_of_it_all || (element == b"head" && self.held_from.is_some()) {
             pass.up_to(open);
             self.put_both(pass.out);
         }
@@ -1009,6 +1064,20 @@ fn style_url(links: &Links, url: &[u8]) -> Option<Vec<u8>> {
 fn has_word(list: &[u8], word: &[u8]) -> bool {
     list.split(|byte| tag::is_space(*byte))
         .any(|found| found.eq_ignore_ascii_case(word))
+}
+
+/// Whether an element leaves the head open (<https://html.spec.whatwg.org/#parsing-main-inhead>).
+fn is_of_a_head(element: &[u8]) -> bool {
+    let names = [
+        &b"base"[..],
+        b"link",
+        b"meta",
+        b"noscript",
+        b"script",
+        b"style",
+        b"title",
+    ];
+    names.contains(&element)
 }
 
 fn is_policy(field: &[u8]) -> bool {

@@ -1,15 +1,16 @@
 //! The matrix of real dev servers: `compat [CASE..] [FRONT..]`, all of ours where none is named.
 //!
-//! `--docs` puts it into docs/compat.md, too. `--packages` only names the fixtures whose packages the cases
+//! `--browser firefox` looks with Firefox. `--docs` puts the matrix into docs/compat.md, too. `--packages` only names the fixtures whose packages the cases
 //! need: `just compat` installs them, then runs it.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::compat::case::Case;
 use e2e::compat::front::Front;
 use e2e::compat::{self, docs};
+use e2e::engine::Engine;
 
 #[tokio::main]
 #[expect(
@@ -20,8 +21,14 @@ use e2e::compat::{self, docs};
 async fn main() -> Result<ExitCode> {
     let (mut names, mut fronts) = (Vec::new(), Vec::new());
     let (mut into_docs, mut only_packages) = (false, false);
-    for word in std::env::args().skip(1) {
+    let mut engine = Engine::Chromium;
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
         match Front::named(&word) {
+            _ if word == "--browser" => {
+                let name = words.next().unwrap_or_default();
+                engine = Engine::named(&name).context("--browser chromium, or firefox")?;
+            }
             _ if word == "--docs" => into_docs = true,
             _ if word == "--packages" => only_packages = true,
             Some(front) => fronts.push(front),
@@ -37,7 +44,11 @@ async fn main() -> Result<ExitCode> {
         println!("{}", owners.join(" "));
         return Ok(ExitCode::SUCCESS);
     }
-    let matrix = compat::judge(cases, &fronts, |case, front, verdict| {
+    ensure!(
+        !into_docs || engine == Engine::Chromium,
+        "the table in docs/compat.md is Chromium's"
+    );
+    let matrix = compat::judge(cases, engine, &fronts, |case, front, verdict| {
         eprintln!("{case:<20} {front:<9} {verdict}");
     })
     .await?;

@@ -10,7 +10,7 @@ use super::front::{Front, Fronts, Place};
 use super::matrix::Row;
 use super::server::{self, Server};
 use super::traffic::{Siblings, Traffic};
-use crate::devtools::{DevTools, Window};
+use crate::engine::{Engine, Running, Window};
 use crate::{eventually, evidence, owner};
 
 /// For a page to show something. Some load megabytes of scripts, and the machine is busy.
@@ -93,11 +93,12 @@ impl fmt::Display for Verdict {
 /// Starts a case's server once, and judges it behind each front, each time in a private window.
 pub async fn row(
     case: &Case,
+    engine: Engine,
     stage: &Fronts,
     fronts: &[Front],
     tell: impl Fn(&str, Front, &Verdict),
 ) -> Row {
-    let verdicts = match verdicts(case, stage, fronts, &tell).await {
+    let verdicts = match verdicts(case, engine, stage, fronts, &tell).await {
         Ok(verdicts) => verdicts,
         Err(error) => {
             let lost = Verdict::lost(&error);
@@ -115,15 +116,17 @@ pub async fn row(
 
 async fn verdicts(
     case: &Case,
+    engine: Engine,
     stage: &Fronts,
     fronts: &[Front],
     tell: &impl Fn(&str, Front, &Verdict),
 ) -> Result<Vec<Verdict>> {
     let dir = owner::directory()?;
     let server = Server::start(case).await.context("start the server")?;
-    let browser = DevTools::start(dir.path())
+    let browser = engine
+        .start(dir.path())
         .await
-        .context("start Chromium")?;
+        .with_context(|| format!("start {engine}"))?;
     let mut verdicts = Vec::new();
     for &front in fronts {
         let visit = Visit {
@@ -148,7 +151,7 @@ struct Visit<'a> {
     case: &'a Case,
     front: Front,
     server: &'a Server,
-    browser: &'a DevTools,
+    browser: &'a Running,
 }
 
 impl Visit<'_> {

@@ -7,7 +7,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 use super::case::{Live, LiveBy};
-use crate::devtools::Witness;
+use crate::line::Witness;
 
 /// Where a page's requests may go.
 #[derive(Clone, Debug)]
@@ -221,6 +221,33 @@ impl Seen {
         }
     }
 
+    /// The same as told by WebDriver BiDi, which Firefox speaks. Of a WebSocket it tells the handshake alone.
+    fn sees_bidi(&mut self, method: &str, params: &Value) {
+        let asked = &params["request"];
+        let id = text(&asked["request"]);
+        match method {
+            "network.beforeRequestSent" => {
+                // Only a redirect keeps the id.
+                if let Some(earlier) = self.requests.remove(&id) {
+                    self.earlier.push(earlier);
+                }
+                self.requests.insert(id, Request::of_bidi(asked));
+            }
+            "browsingContext.navigationCommitted" => {
+                self.loads += 1;
+                self.ends_what_is_open();
+            }
+            "log.entryAdded" if params["level"] == "error" => {
+                self.errors.push(text(&params["text"]));
+            }
+            _ => {
+                if let Some(request) = self.requests.get_mut(&id) {
+                    request.goes_on_bidi(method, params);
+                }
+            }
+        }
+    }
+
     /// Nobody's own, where it began before we looked.
     fn of(&mut self, params: &Value) -> Option<&mut Request> {
         self.requests.get_mut(params["requestId"].as_str()?)
@@ -228,6 +255,55 @@ impl Seen {
 }
 
 impl Request {
+    fn of_bidi(asked: &Value) -> Request {
+        let headers = asked["headers"].as_array();
+        let is_handshake = headers.into_iter().flatten().any(|header| {
+            header["name"]
+                .as_str()
+                .is_some_and(|name| name.eq_ignore_ascii_case("sec-websocket-key"))
+        });
+        let url = text(&asked["url"]);
+        if is_handshake {
+            return Request {
+                url: url.replacen("http", "ws", 1),
+                method: "WebSocket".to_owned(),
+                kind: "WebSocket".to_owned(),
+                ..Request::default()
+            };
+        }
+        // The browser's own wish for an icon has no element that began it.
+        let own = asked["destination"] == "image" && asked["initiatorType"].is_null();
+        Request {
+            url,
+            method: text(&asked["method"]),
+            kind: if own { "Other" } else { "" }.to_owned(),
+            ..Request::default()
+        }
+    }
+
+    fn goes_on_bidi(&mut self, method: &str, params: &Value) {
+        match method {
+            "network.responseStarted" => {
+                self.status = params["response"]["status"].as_u64();
+                self.mime = text(&params["response"]["mimeType"]);
+            }
+            "network.responseCompleted" => {
+                // Of a cached one there may be no beginning.
+                self.status = params["response"]["status"].as_u64().or(self.status);
+                self.ended = self.status != Some(101);
+            }
+            "network.fetchError" => {
+                self.ended = true;
+                let error = text(&params["errorText"]);
+                // A page that is left, or that changes its mind, cancels what it asked for.
+                if error != "NS_BINDING_ABORTED" && self.status != Some(101) {
+                    self.error = Some(error);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn goes_on(&mut self, method: &str, params: &Value) {
         match method {
             "Network.responseReceived" => {
@@ -305,7 +381,7 @@ impl Witness for Traffic {
             "Log.entryAdded" if params["entry"]["level"] == "error" => {
                 seen.errors.push(text(&params["entry"]["text"]));
             }
-            _ => {}
+            _ => seen.sees_bidi(method, params),
         }
     }
 }
@@ -403,6 +479,71 @@ mod tests {
         traffic.sees("Network.requestWillBeSent", &second);
         let realm = realm("http://h/p/", Siblings::Paths);
         assert_eq!(traffic.escaped(&realm, &[]), ["http://h/login"]);
+    }
+
+    #[test]
+    fn firefox_tells_the_same_in_its_own_words() {
+        let traffic = Traffic::default();
+        let sees = |method: &str, id: &str, url: &str, more: Value| {
+            let mut params = json!({ "request": { "request": id, "url": url, "method": "GET",
+                "destination": "", "initiatorType": "fetch", "headers": [] } });
+            for (name, value) in more.as_object().unwrap() {
+                let place = if name == "response" || name == "errorText" {
+                    &mut params[name]
+                } else {
+                    &mut params["request"][name]
+                };
+                *place = value.clone();
+            }
+            traffic.sees(method, &params);
+        };
+        let status = |status: u64| json!({ "response": { "status": status } });
+        let (begins, ends) = ("network.beforeRequestSent", "network.responseCompleted");
+        sees(begins, "1", "http://h/p/", json!({}));
+        sees(ends, "1", "http://h/p/", status(302));
+        sees(begins, "1", "http://h/login", json!({}));
+        sees(ends, "1", "http://h/login", status(404));
+        sees(begins, "2", "http://h/dead", json!({}));
+        sees(
+            "network.fetchError",
+            "2",
+            "",
+            json!({ "errorText": "NS_ERROR_NET_RESET" }),
+        );
+        sees(begins, "3", "http://h/left", json!({}));
+        sees(
+            "network.fetchError",
+            "3",
+            "",
+            json!({ "errorText": "NS_BINDING_ABORTED" }),
+        );
+        let icon = json!({ "destination": "image", "initiatorType": null });
+        sees(begins, "4", "http://h/favicon.ico", icon);
+        sees(ends, "4", "http://h/favicon.ico", status(404));
+        let key = json!({ "headers": [{ "name": "Sec-WebSocket-Key" }] });
+        sees(begins, "5", "http://h/ws", key);
+        assert!(!traffic.is_quiet());
+        sees("network.responseStarted", "5", "http://h/ws", status(101));
+        sees(ends, "5", "http://h/ws", status(101));
+        assert_eq!(
+            traffic.failed(&[]),
+            [
+                "GET http://h/login: 404",
+                "GET http://h/dead: NS_ERROR_NET_RESET"
+            ]
+        );
+        let escaped = traffic.escaped(&realm("http://h/p/", Siblings::Paths), &[]);
+        assert!(escaped.contains(&"http://h/login".to_owned()));
+        assert!(escaped.contains(&"ws://h/ws".to_owned()));
+        let live = Live {
+            by: LiveBy::Websocket,
+            at: "/ws".to_owned(),
+        };
+        assert!(traffic.is_live(&live).is_ok());
+        let frame = json!({ "context": "1" });
+        traffic.sees("browsingContext.navigationCommitted", &frame);
+        assert!(traffic.is_live(&live).is_err());
+        assert_eq!(traffic.loads(), 1);
     }
 
     #[test]

@@ -262,7 +262,23 @@ fn the_import_map_comes_before_the_first_that_may_need_it() {
         ),
         (
             "<script src=/x></script><script type=importmap>{\"imports\":{\"a\":\"/a.js\"}}</script>",
-            "[S][M]<script src=/port/5173/x></script><script type=importmap>{\"imports\":{\"a\":\"/port/5173/a.js\"}}</script>",
+            "[S]<script src=/port/5173/x></script><script type=importmap>{\"imports\":{\"/\":\"/port/5173/\",\"/port/5173/\":\"/port/5173/\",\"a\":\"/port/5173/a.js\"}}</script>",
+        ),
+        (
+            "<script src=/x></script> <title>importmap</title><link href=/y><script>a=1</script></head><script type=importmap>{\"imports\":{}}</script>",
+            "[S][M]<script src=/port/5173/x></script> <title>importmap</title><link href=/port/5173/y><script>a=1</script></head><script type=importmap>{\"imports\":{}}</script>",
+        ),
+        (
+            "<script src=/x></script><script>import('/y')</script><script type=importmap>{\"imports\":{}}</script>",
+            "[S][M]<script src=/port/5173/x></script><script>import('/y')</script><script type=importmap>{\"imports\":{}}</script>",
+        ),
+        (
+            "<script src=/x></script><script type=module></script>",
+            "[S][M]<script src=/port/5173/x></script><script type=module></script>",
+        ),
+        (
+            "<script src=/x></script>text<script type=importmap>{\"imports\":{}}</script>",
+            "[S][M]<script src=/port/5173/x></script>text<script type=importmap>{\"imports\":{}}</script>",
         ),
         (
             "<script type=importmap>{</script>",
@@ -277,6 +293,10 @@ fn the_import_map_comes_before_the_first_that_may_need_it() {
     }
     let long = format!("<script>{}</script>", " ".repeat(LONGEST_SCRIPT_BYTES + 1));
     assert_eq!(page(&long), format!("[S][M]{long}"));
+    let far = format!(
+        "<script src=x></script><!--{long}--><script type=importmap>{{\"imports\":{{}}}}</script>"
+    );
+    assert_eq!(page(&far), format!("[S][M]{far}"));
 }
 
 // Behaviour 132: other charsets than UTF-8.

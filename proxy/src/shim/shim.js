@@ -312,6 +312,7 @@
       ]));
 
     // ---- Workers. The shim runs first there, and then loads the script that was asked for.
+    const { Blob } = win;
     const blobs = new Map();
     patch(win.URL, "createObjectURL", "value", (native, self, given) => {
       const made = apply(native, self, given);
@@ -328,8 +329,9 @@
       const isBlob = script.protocol === "blob:";
       if (isBlob ? !blobs.has(script.href) : !/^https?:$/.test(script.protocol)) return given;
       if (script.origin !== config.origin) return given;
-      // The page may revoke its own before the worker has begun.
-      const load = isBlob ? win.URL.createObjectURL(blobs.get(script.href)) : script.href;
+      // The page may revoke its own before the worker has begun, and it need not call it a script, which one
+      // that is imported has to be.
+      const load = isBlob ? win.URL.createObjectURL(new Blob([blobs.get(script.href)], { type: "text/javascript" })) : script.href;
       const { prefix, siblings, port, front, secure, origin, src } = config;
       const said = {
         prefix, siblings, port, front, secure, origin, src, load, shown: script.href,
