@@ -429,7 +429,7 @@ impl Markup {
         if self.seen.is_some() {
             return None;
         }
-        if !self.shimmed || self.xml || !self.foreign.is_none() {
+        if !self.shimmed || self.xml || !self.foreign.is_none() || self.held_from.is_some() {
             return None;
         }
         let begin = open + lead;

@@ -409,6 +409,7 @@ const WORDS: &[&str] = &[
     "url(/x)",
     "<link rel=modulepreload ",
     "<script type=importmap>",
+    "<script src=\"/x\"></script>",
     "{\"imports\":{\"a\":\"/b\"}}",
     "import",
     "<noscript>",
