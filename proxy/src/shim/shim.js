@@ -13,7 +13,6 @@
     const byHost = before.startsWith("//");
     const usualOf = (safe) => (safe ? 443 : 80);
     // As the URL Standard strips what it reads.
-    // eslint-disable-next-line no-control-regex
     const clean = (text) => text.replace(/^[\0- ]+|[\0- ]+$/g, "").replace(/[\t\n\r]/g, "");
 
     // Only what is not relative to the page's directory, and leads to a server.
@@ -39,7 +38,6 @@
     }
     function hostOf(text) {
       // An international name is compared in its ASCII form alone, in which browsers state it.
-      // eslint-disable-next-line no-control-regex
       if (/[^\0-\x7f]|%[89a-f]|^[^[].*:|^:/i.test(text)) return null;
       try {
         const name = new URL(`http://${text}/`).hostname;
@@ -154,6 +152,8 @@
   // The realm's own mark: a second shim there changes its view, and patches nothing twice.
   const MARK = Symbol.for("hpc-proxy");
 
+  // A list of what is patched, one after the other.
+  // eslint-disable-next-line complexity
   function install(win, given) {
     if (win[MARK]) return win[MARK](given);
     let view, config;
