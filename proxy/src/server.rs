@@ -7,7 +7,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE, VARY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use private_localhost::PortMap;
 use tokio::time::Instant;
@@ -287,7 +290,7 @@ impl Proxy {
             && let Some(file) = rest.strip_prefix(markup::RESERVED.as_bytes())
         {
             return if reads {
-                shim(file).map(Decision::Answer)
+                shim(file, &head.fields).map(Decision::Answer)
             } else {
                 Err(Problem::Method)
             };
@@ -605,7 +608,7 @@ fn whole(page: Response<Bytes>) -> Page {
 }
 
 /// The script that a rewritten page begins with.
-fn shim(file: &[u8]) -> Result<Page, Problem> {
+fn shim(file: &[u8], fields: &Fields) -> Result<Page, Problem> {
     let name = file.split(|byte| *byte == b'?').next().unwrap_or_default();
     let caching = if name == markup::shim_name().as_bytes() {
         "public, max-age=31536000, immutable"
@@ -615,11 +618,17 @@ fn shim(file: &[u8]) -> Result<Page, Problem> {
     } else {
         return Err(Problem::Route(RouteError::NoSuchPath));
     };
-    let mut response = Response::new(PageBody::Whole(Bytes::from_static(markup::SHIM.as_bytes())));
+    let (body, packed) = markup::shim_for(fields);
+    let mut response = Response::new(PageBody::Whole(body));
+    if packed {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(CONTENT_ENCODING, gzip);
+    }
     for (name, value) in [
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (CACHE_CONTROL, caching),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (VARY, "accept-encoding"),
     ] {
         response
             .headers_mut()
