@@ -102,15 +102,29 @@ pub struct Rules {
 /// Whose pages are rewritten, so that their URLs hold below the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Those of no server that is not excepted.
-    pub off: bool,
-    /// The servers for which it is the other way round.
-    pub except: Vec<TargetPort>,
+    /// How, for every server that is not excepted.
+    pub all: Rewriting,
+    /// The servers for which it is another.
+    pub except: Vec<(TargetPort, Rewriting)>,
+}
+
+/// How pages are rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rewriting {
+    /// Their URLs are moved.
+    #[default]
+    Auto,
+    /// So they are, and routers in the page find an address without the prefix.
+    Router,
+    /// Not at all.
+    Off,
 }
 
 impl Rewrite {
-    fn covers(&self, port: Option<TargetPort>) -> bool {
-        port.is_some_and(|port| self.except.contains(&port)) == self.off
+    fn of(&self, port: Option<TargetPort>) -> Rewriting {
+        let mut except = self.except.iter();
+        let found = except.find(|(excepted, _)| Some(*excepted) == port);
+        found.map_or(self.all, |(_, how)| *how)
     }
 }
 
@@ -333,14 +347,15 @@ impl Proxy {
             To::Socket(_) => None,
         };
         let siblings = hop.siblings(port);
-        let wanted = Wanted::of(&head.fields).filter(|_| {
-            hop.prefix.is_some() && upgrade.is_none() && self.rules.rewrite.covers(port)
-        });
+        let how = self.rules.rewrite.of(port);
+        let wanted = Wanted::of(&head.fields)
+            .filter(|_| hop.prefix.is_some() && upgrade.is_none() && how != Rewriting::Off);
+        let doors = how == Rewriting::Router;
         let seen = Seen {
             siblings,
             moves_urls: hop.prefix.is_some(),
             secure: hop.is_secure(),
-            asked: wanted.map(|wanted| Box::new(Asked::note(wanted, head))),
+            asked: wanted.map(|wanted| Box::new(Asked::note(wanted, doors, head))),
             prefix: hop.prefix.unwrap_or_else(|| Prefix::whole(to)),
             port,
             host: hop.host.and_then(|host| String::from_utf8(host).ok()),

@@ -201,13 +201,29 @@
       text.replace(/^([\d.\s]*[;,\s]\s*(?:url\s*=\s*)?["']?)([^"']+)/i, (_, before, to) => before + url(to));
     const list = (text) => view.srcset(text, url);
     const each = (text) => text.replace(/\S+/g, url);
-    const framed = (text) => (/<script[^>]* data-siblings=/.test(text) ? text : tag() + text);
+    // A document in an attribute becomes what the proxy would have made of it in markup.
+    const parseText = win.DOMParser?.prototype.parseFromString;
+    function framed(text) {
+      if (/<script[^>]* data-siblings=/.test(text)) return text;
+      const body = attempt(() => {
+        const tree = apply(parseText, new win.DOMParser(), [text, "text/html"]);
+        if (!fix(tree)) return text;
+        return (tree.doctype ? "<!DOCTYPE html>" : "") + tree.documentElement.outerHTML;
+      }, text);
+      return tag() + body;
+    }
     const quoted = (text) => text.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
     const tag = () => {
       const said = { src: config.src, "data-prefix": config.prefix, "data-siblings": config.siblings, "data-port": config.port };
-      const port = Object.entries(said).filter(([, value]) => value !== undefined && value !== null);
+      if (config.doors) said["data-doors"] = "";
+      const known = Object.entries(said).filter(([, value]) => value !== undefined && value !== null);
       const nonce = config.nonce ? ` nonce="${quoted(config.nonce)}"` : "";
-      return `<script ${port.map(([name, value]) => `${name}="${quoted(String(value))}"`).join(" ")}${nonce}></script>`;
+      const shim = `<script ${known.map(([name, value]) => `${name}="${quoted(String(value))}"`).join(" ")}${nonce}></script>`;
+      if (!config.prefix) return shim;
+      // To the letter what the proxy writes, as a policy allows it by its hash.
+      const below = `${config.prefix}/`;
+      const imports = { "/": below, [below]: below };
+      return `${shim}<script type="importmap"${nonce}>${JSON.stringify({ imports })}</script>`;
     };
     const importmap = (text) => {
       const map = JSON.parse(text);

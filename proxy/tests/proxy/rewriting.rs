@@ -458,6 +458,26 @@ async fn rewriting_is_switched_off_for_all_or_for_one() {
     }
 }
 
+#[tokio::test]
+async fn a_page_says_whether_its_router_looks_through_doors() {
+    let port = answers(page(HTML, BODY)).await;
+    let this = format!("--rewrite={port}=router");
+    let others = format!("--rewrite=router,{port}=auto");
+    for (args, doors) in [
+        (&[][..], false),
+        (&["--rewrite", "router"], true),
+        (&[&this], true),
+        (&[&others], false),
+    ] {
+        let proxy = Proxy::start_with(args).await;
+        let request = document(proxy.get(&format!("/port/{port}/")));
+        let told = body(request.send().await.unwrap()).await;
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(" data-siblings="), "{told}");
+        assert_eq!(told.contains("<script data-doors "), doors, "{args:?}");
+    }
+}
+
 /// A few kilobytes of gzip for a document of many megabytes, to a client that does not read: the proxy
 /// unpacks no more than it can pass on.
 #[tokio::test]
