@@ -109,20 +109,8 @@ async fn every_mechanism_of_a_page_stays_below_its_prefix() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_finds_its_place_through_the_doors() -> Result<()> {
-    let (held, broken) = probe("router", "bare", "doors").await?;
+    let (held, broken) = probe("auto", "bare", "doors").await?;
     ensure!(held.len() >= 4 && broken.is_empty(), "broken: {broken:#?}");
-    Ok(())
-}
-
-// A page without a router loses nothing by them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_mechanism_holds_beside_open_doors() -> Result<()> {
-    let (held, broken) = probe("router", "bare", "all").await?;
-    ensure!(
-        held.len() > 75 && broken.is_empty(),
-        "{} rows hold; broken: {broken:#?}",
-        held.len()
-    );
     Ok(())
 }
 

@@ -144,10 +144,10 @@ struct ServeArgs {
     #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
     /// Whether the URLs in pages and style sheets are moved under /port/N/: `auto` or `off` for all
-    /// servers, `PORT=auto` or `PORT=off` for one. `router` is `auto`, and hides /port/N from a
-    /// router in the page that compares the address with its routes. Several are given one by one or
-    /// with commas [default: auto]. Redirects and cookies are always moved.
-    #[arg(long, env = "HPC_PROXY_REWRITE", value_name = "[PORT=]auto|router|off", value_delimiter = ',',
+    /// servers, `PORT=auto` or `PORT=off` for one. `urls` is `auto`, but does not hide /port/N
+    /// from routers in the page, which compare the address with their routes. Several are given one
+    /// by one or with commas [default: auto]. Redirects and cookies are always moved.
+    #[arg(long, env = "HPC_PROXY_REWRITE", value_name = "[PORT=]auto|urls|off", value_delimiter = ',',
         value_parser = values::rewrite)]
     rewrite: Vec<values::Rewritten>,
     /// The original proxy's name for `--rewrite auto`, or `off` where it is false.

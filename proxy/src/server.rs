@@ -111,11 +111,11 @@ pub struct Rewrite {
 /// How pages are rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rewriting {
-    /// Their URLs are moved.
+    /// Their URLs are moved, and routers in the page find an address without the prefix.
     #[default]
     Auto,
-    /// So they are, and routers in the page find an address without the prefix.
-    Router,
+    /// Their URLs are moved.
+    Urls,
     /// Not at all.
     Off,
 }
@@ -350,7 +350,7 @@ impl Proxy {
         let how = self.rules.rewrite.of(port);
         let wanted = Wanted::of(&head.fields)
             .filter(|_| hop.prefix.is_some() && upgrade.is_none() && how != Rewriting::Off);
-        let doors = how == Rewriting::Router;
+        let doors = how == Rewriting::Auto;
         let seen = Seen {
             siblings,
             moves_urls: hop.prefix.is_some(),

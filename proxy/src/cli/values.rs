@@ -113,7 +113,7 @@ pub(crate) struct Rewritten {
     how: Rewriting,
 }
 
-/// `auto`, `router`, `off`, or one of them for a server: `5173=router`.
+/// `auto`, `urls`, `off`, or one of them for a server: `5173=urls`.
 pub(super) fn rewrite(text: &str) -> Result<Rewritten, String> {
     let (port, how) = match text.split_once('=') {
         Some((port, how)) => (Some(port), how),
@@ -121,9 +121,9 @@ pub(super) fn rewrite(text: &str) -> Result<Rewritten, String> {
     };
     let how = match how {
         "auto" => Rewriting::Auto,
-        "router" => Rewriting::Router,
+        "urls" => Rewriting::Urls,
         "off" => Rewriting::Off,
-        _ => return Err(format!("`{how}` is none of `auto`, `router` and `off`")),
+        _ => return Err(format!("`{how}` is none of `auto`, `urls` and `off`")),
     };
     let port = port.map(str::parse).transpose();
     let port = port.map_err(|error: RouteError| error.to_string())?;
@@ -235,27 +235,24 @@ mod tests {
             let except = told.except.iter().map(|(port, how)| (port.get(), *how));
             (told.all, except.collect::<Vec<_>>())
         };
-        let (auto, router, off) = (Rewriting::Auto, Rewriting::Router, Rewriting::Off);
+        let (auto, urls, off) = (Rewriting::Auto, Rewriting::Urls, Rewriting::Off);
         assert_eq!(of(&[], None), (auto, vec![]));
         assert_eq!(of(&[], Some(false)), (off, vec![]));
         assert_eq!(of(&["auto"], Some(false)), (auto, vec![]));
-        assert_eq!(of(&["router"], Some(false)), (router, vec![]));
+        assert_eq!(of(&["urls"], Some(false)), (urls, vec![]));
         assert_eq!(of(&["80=off", "90=auto"], None), (auto, vec![(80, off)]));
         assert_eq!(
             of(&["80=off", "off", "90=auto"], None),
             (off, vec![(90, auto)])
         );
         assert_eq!(
-            of(&["80=router", "90=off"], None),
-            (auto, vec![(80, router), (90, off)])
+            of(&["80=urls", "90=off"], None),
+            (auto, vec![(80, urls), (90, off)])
         );
         assert_eq!(of(&["80=off", "80=auto"], Some(true)), (auto, vec![]));
-        assert_eq!(
-            of(&["80=auto", "80=router", "router"], None),
-            (router, vec![])
-        );
+        assert_eq!(of(&["80=auto", "80=urls", "urls"], None), (urls, vec![]));
         for bad in [
-            "", "on", "80", "80=", "80=on", "0=off", "x=off", "=off", "Router",
+            "", "on", "80", "80=", "80=on", "0=off", "x=off", "=off", "Urls",
         ] {
             assert!(rewrite(bad).is_err(), "{bad}");
         }

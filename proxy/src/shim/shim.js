@@ -706,7 +706,7 @@
       }
     }
 
-    if (config.doors) doors();
+    if (config.doors && config.prefix) doors();
 
     // ---- Where client routers look for their place. A router that asks its document's window
     // sees a location without the prefix, and one that asks for a <base> finds one.
@@ -730,6 +730,7 @@
         get(at, name) {
           if (name === "location") return place;
           const value = at[name];
+          if (value === win) return outer;
           // Lower-case functions of a window work on the real one alone; classes stay what they are.
           if (typeof value !== "function" || !/^[a-z]/.test(String(name))) return value;
           if (!bound.has(value)) bound.set(value, value.bind(at));
@@ -744,6 +745,11 @@
         const found = apply(plain, self, []);
         return found === win ? outer : found;
       });
+      // An event is of a real window.
+      for (const name of words("UI Mouse Pointer Wheel Drag Keyboard Focus Input Composition Touch")) {
+        constructed(`${name}Event`, (given) =>
+          (given[1]?.view === outer ? [given[0], { ...given[1], view: win }] : given));
+      }
       patch(proto("Document"), "querySelector", "value", (plain, self, given) => {
         const found = apply(plain, self, given);
         if (found || !config.prefix || !/^base(?:\[href\])?$/i.test(given[0])) return found;

@@ -461,20 +461,20 @@ async fn rewriting_is_switched_off_for_all_or_for_one() {
 #[tokio::test]
 async fn a_page_says_whether_its_router_looks_through_doors() {
     let port = answers(page(HTML, BODY)).await;
-    let this = format!("--rewrite={port}=router");
-    let others = format!("--rewrite=router,{port}=auto");
+    let this = format!("--rewrite={port}=urls");
+    let others = format!("--rewrite=urls,{port}=auto");
     for (args, doors) in [
-        (&[][..], false),
-        (&["--rewrite", "router"], true),
-        (&[&this], true),
-        (&[&others], false),
+        (&[][..], true),
+        (&["--rewrite", "urls"], false),
+        (&[&this], false),
+        (&[&others], true),
     ] {
         let proxy = Proxy::start_with(args).await;
         let request = document(proxy.get(&format!("/port/{port}/")));
         let told = body(request.send().await.unwrap()).await;
         let told = String::from_utf8(told).unwrap();
         assert!(told.contains(" data-siblings="), "{told}");
-        assert_eq!(told.contains("<script data-doors "), doors, "{args:?}");
+        assert_eq!(told.contains(" data-doors></script>"), doors, "{args:?}");
     }
 }
 
