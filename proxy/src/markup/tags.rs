@@ -64,7 +64,9 @@ impl Tags {
 
     /// With the doors of the shim open, through which routers in the page look.
     pub fn with_doors(mut self) -> Self {
-        self.shim = self.shim.replacen("></script>", " data-doors></script>", 1);
+        self.shim = self
+            .shim
+            .replacen(" data-prefix=", " data-doors data-prefix=", 1);
         self
     }
 

@@ -312,7 +312,13 @@ async fn the_shim_is_served_below_every_prefix_and_never_forwarded() {
         shim.headers()["content-type"],
         "text/javascript; charset=utf-8"
     );
+    assert_eq!(shim.headers()["vary"], "accept-encoding");
+    assert!(!shim.headers().contains_key("content-encoding"));
     let text = shim.text().await.unwrap();
+    let packed = proxy.get(path).header("accept-encoding", "gzip, br");
+    let packed = packed.send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert!(body(packed).await.len() < text.len() / 2);
     let old = proxy
         .get(&format!("/port/{port}/.hpc-proxy/shim-0.js"))
         .send()
@@ -474,7 +480,7 @@ async fn a_page_says_whether_its_router_looks_through_doors() {
         let told = body(request.send().await.unwrap()).await;
         let told = String::from_utf8(told).unwrap();
         assert!(told.contains(" data-siblings="), "{told}");
-        assert_eq!(told.contains(" data-doors></script>"), doors, "{args:?}");
+        assert_eq!(told.contains(" data-doors data-prefix="), doors, "{args:?}");
     }
 }
 
