@@ -24,10 +24,15 @@ fmt:
     cargo fmt --all
 
 # Formatting, lints, documentation, dependencies: all that needs no test to run
-lint: && deny-advisories
+lint: lint-scripts && deny-advisories
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+[private]
+lint-scripts:
+    @fixtures/install lint
+    @fixtures/lint/node_modules/.bin/eslint --config fixtures/lint/eslint.config.js --max-warnings 0 .
 
 # Everything that needs no cluster: lints and each package's own tests
 check: lint build

@@ -59,15 +59,12 @@ impl Results {
     }
 }
 
-/// `rewrite`: whether the proxy does. `tags`: whether the page comes with the shim. `run`: which part of the
-/// page.
-async fn probe(engine: Engine, rewrite: &str, tags: &str, run: &str) -> Result<Judged> {
+/// `rewrite`: whether the proxy does. `run`: which part of the page.
+async fn probe(engine: Engine, rewrite: &str, run: &str) -> Result<Judged> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let dir = tempfile::tempdir()?;
     let mut server = Command::new("node")
         .arg(root.join("fixtures/probe/server.js"))
-        .arg(root.join("proxy/src/shim/shim.js"))
-        .arg(tags)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -116,7 +113,7 @@ async fn probe(engine: Engine, rewrite: &str, tags: &str, run: &str) -> Result<J
 }
 
 async fn every_mechanism_stays_in(engine: Engine, may_lack: &[&str]) -> Result<()> {
-    let judged = probe(engine, "auto", "bare", "all").await?;
+    let judged = probe(engine, "auto", "all").await?;
     let lacks = judged.lacking.iter();
     let is_known = |row: &String| may_lack.contains(&row.as_str());
     ensure!(
@@ -128,7 +125,7 @@ async fn every_mechanism_stays_in(engine: Engine, may_lack: &[&str]) -> Result<(
 }
 
 async fn a_router_finds_its_place_in(engine: Engine) -> Result<()> {
-    let judged = probe(engine, "off", "tags", "doors").await?;
+    let judged = probe(engine, "auto", "doors").await?;
     ensure!(
         judged.held.len() >= 4 && judged.broken.is_empty(),
         "{judged:#?}"
@@ -138,7 +135,7 @@ async fn a_router_finds_its_place_in(engine: Engine) -> Result<()> {
 
 // Else the rows would show nothing.
 async fn without_the_shim_most_lead_out_in(engine: Engine) -> Result<()> {
-    let judged = probe(engine, "off", "bare", "all").await?;
+    let judged = probe(engine, "off", "all").await?;
     ensure!(
         judged.broken.len() > 120,
         "{} rows hold without it: {judged:#?}",

@@ -22,7 +22,7 @@ use hpc_proxy::{
     http1::{fields::Fields, framing::Framing, head::RequestHead},
     metrics::Metrics,
     route::{self, Route, To},
-    server::{Access, Identity, Proxy, Rewrite, Rules, Seen},
+    server::{Access, Identity, Proxy, Rewrite, Rewriting, Rules, Seen},
     service::{Decision, Fault, Forward, Page, PageBody, Peer, Service, TooLong},
     socket::Socket,
     upstream::{DialError, Target, owner::Owners},
@@ -87,7 +87,7 @@ impl House {
             domain: None,
             // What moves unchanged is judged here; rewriting has a target of its own.
             rewrite: Rewrite {
-                off: true,
+                all: Rewriting::Off,
                 ..Rewrite::default()
             },
         };

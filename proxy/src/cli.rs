@@ -144,11 +144,12 @@ struct ServeArgs {
     #[arg(long, env = "HPC_PROXY_ALLOW_ROOT", value_parser = BoolishValueParser::new())]
     allow_root: bool,
     /// Whether the URLs in pages and style sheets are moved under /port/N/: `auto` or `off` for all
-    /// servers, `PORT=auto` or `PORT=off` for one. Several are given one by one or with commas
-    /// [default: auto]. Redirects and cookies are always moved.
-    #[arg(long, env = "HPC_PROXY_REWRITE", value_name = "[PORT=]auto|off", value_delimiter = ',',
+    /// servers, `PORT=auto` or `PORT=off` for one. `urls` is `auto`, but does not hide /port/N
+    /// from routers in the page, which compare the address with their routes. Several are given one
+    /// by one or with commas [default: auto]. Redirects and cookies are always moved.
+    #[arg(long, env = "HPC_PROXY_REWRITE", value_name = "[PORT=]auto|urls|off", value_delimiter = ',',
         value_parser = values::rewrite)]
-    rewrite: Vec<values::Rewriting>,
+    rewrite: Vec<values::Rewritten>,
     /// The original proxy's name for `--rewrite auto`, or `off` where it is false.
     #[arg(
         long, env = "HPC_PROXY_BASE_REWRITE", value_name = "BOOL",

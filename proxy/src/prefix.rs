@@ -103,9 +103,6 @@ impl Prefixer {
             return (!self.holds(&path)).then(|| format!("{}{path}", self.prefix));
         };
         let host = Host::parse(authority.host)?;
-        if self.is_sibling(&host, authority) {
-            return None;
-        }
         if self.is_front(&host, authority) {
             let held = self.holds(&path);
             if !held && self.sibling_path(&path).is_none() {
@@ -114,6 +111,9 @@ impl Prefixer {
             }
             let safe = reference.secure.is_none_or(|secure| secure == self.secure);
             return (!safe).then(|| self.write(&reference, authority, &self.front, &path, held));
+        }
+        if self.sibling_host(&host, authority.port).is_some() {
+            return None;
         }
         match self.owner(&host, authority, &reference)? {
             Owner::Own => {
@@ -184,10 +184,6 @@ impl Prefixer {
         }
         let rest = named.strip_prefix(before.as_str())?;
         number(rest.strip_suffix(after.as_str())?)
-    }
-
-    fn is_sibling(&self, host: &Host, authority: &Authority<'_>) -> bool {
-        !self.is_front(host, authority) && self.sibling_host(host, authority.port).is_some()
     }
 
     fn is_front(&self, host: &Host, authority: &Authority<'_>) -> bool {

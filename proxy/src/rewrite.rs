@@ -3,7 +3,7 @@
 //! A dev server believes that it owns the whole origin. Pure functions over [`Fields`]; bodies
 //! are not touched.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::LazyCell, fmt};
 
 use crate::{
     hostname,
@@ -148,17 +148,20 @@ impl View<'_> {
     /// one dev server.
     pub fn rewrite(&self, fields: &mut Fields) {
         if self.moves_urls {
+            let rule = LazyCell::new(|| self.prefixer());
             for name in [Name::Location, Name::ContentLocation, Name::SourceMap] {
-                fields.edit(name, |value| self.moved(value, |text| self.url(text)));
+                fields.edit(name, |value| {
+                    self.moved(value, |text| url_moved(&rule, text))
+                });
             }
             fields.edit(Name::Refresh, |value| {
-                self.moved(value, |text| self.refresh(text))
+                self.moved(value, |text| refresh(&rule, text))
             });
             fields.edit(Name::Link, |value| {
-                self.moved(value, |text| self.links(text))
+                self.moved(value, |text| links(&rule, text))
             });
             fields.edit(Name::ReportingEndpoints, |value| {
-                self.moved(value, |text| self.endpoints(text))
+                self.moved(value, |text| endpoints(&rule, text))
             });
             fields.edit(Name::ServiceWorkerAllowed, |value| self.scope(value));
         } else {
@@ -216,15 +219,6 @@ impl View<'_> {
         format!("{}/port/", below.unwrap_or_default())
     }
 
-    /// A URL (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of one of the
-    /// user's servers or the browser's own origin. Relative and foreign ones stay.
-    fn url(&self, text: &str) -> Option<String> {
-        match self.prefixer().url(text) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(moved) => Some(moved),
-        }
-    }
-
     /// How far a service worker may reach: below the prefix, and no farther. What could climb out of it
     /// goes.
     fn scope(&self, value: &[u8]) -> Edit {
@@ -233,47 +227,6 @@ impl View<'_> {
             Some(path) => Edit::Replace(self.prefix.join(path).into_bytes()),
             None => Edit::Drop,
         }
-    }
-
-    /// `name="/x", other="https://example.org/"` (Reporting API section 3.3).
-    fn endpoints(&self, text: &str) -> Option<String> {
-        let mut changed = false;
-        let parts = text.split('"').enumerate().map(|(place, part)| {
-            let moved = (place % 2 == 1).then(|| self.url(part)).flatten();
-            changed |= moved.is_some();
-            moved.unwrap_or_else(|| part.to_owned())
-        });
-        let written = parts.collect::<Vec<_>>().join("\"");
-        changed.then_some(written)
-    }
-
-    /// `5; url=/x`, as browsers take it.
-    fn refresh(&self, text: &str) -> Option<String> {
-        let at = text.to_ascii_lowercase().find("url=")? + "url=".len();
-        let (before, url) = text.split_at(at);
-        let quote = url.chars().next().filter(|first| "'\"".contains(*first));
-        let bare = url.trim_matches(|c| Some(c) == quote);
-        let (open, moved) = (quote.map(String::from).unwrap_or_default(), self.url(bare)?);
-        Some(format!("{before}{open}{moved}{open}"))
-    }
-
-    /// `</x>; rel=preload, <y>; rel=next` (RFC 8288 section 3).
-    fn links(&self, text: &str) -> Option<String> {
-        let (mut moved, mut rest, mut changed) = (String::new(), text, false);
-        while let Some((before, (url, after))) = rest
-            .split_once('<')
-            .and_then(|(before, inside)| Some((before, inside.split_once('>')?)))
-        {
-            let to = self.url(url);
-            changed |= to.is_some();
-            moved.push_str(before);
-            moved.push('<');
-            moved.push_str(to.as_deref().unwrap_or(url));
-            moved.push('>');
-            rest = after;
-        }
-        moved.push_str(rest);
-        changed.then_some(moved)
     }
 
     /// A `Set-Cookie` (RFC 6265 section 4.1) confined to the prefix, or nothing where the dev
@@ -315,6 +268,59 @@ impl View<'_> {
         }
         Some(moved)
     }
+}
+
+/// A URL (RFC 9110 section 10.2.2) that must change: a path from the root, or a URL of one of the
+/// user's servers or the browser's own origin. Relative and foreign ones stay.
+fn url_moved(rule: &Prefixer, text: &str) -> Option<String> {
+    match rule.url(text) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(moved) => Some(moved),
+    }
+}
+
+/// `name="/x", other="https://example.org/"` (Reporting API section 3.3).
+fn endpoints(rule: &Prefixer, text: &str) -> Option<String> {
+    let mut changed = false;
+    let parts = text.split('"').enumerate().map(|(place, part)| {
+        let moved = (place % 2 == 1).then(|| url_moved(rule, part)).flatten();
+        changed |= moved.is_some();
+        moved.unwrap_or_else(|| part.to_owned())
+    });
+    let written = parts.collect::<Vec<_>>().join("\"");
+    changed.then_some(written)
+}
+
+/// `5; url=/x`, as browsers take it.
+fn refresh(rule: &Prefixer, text: &str) -> Option<String> {
+    let at = text.to_ascii_lowercase().find("url=")? + "url=".len();
+    let (before, url) = text.split_at(at);
+    let quote = url.chars().next().filter(|first| "'\"".contains(*first));
+    let bare = url.trim_matches(|c| Some(c) == quote);
+    let (open, moved) = (
+        quote.map(String::from).unwrap_or_default(),
+        url_moved(rule, bare)?,
+    );
+    Some(format!("{before}{open}{moved}{open}"))
+}
+
+/// `</x>; rel=preload, <y>; rel=next` (RFC 8288 section 3).
+fn links(rule: &Prefixer, text: &str) -> Option<String> {
+    let (mut moved, mut rest, mut changed) = (String::new(), text, false);
+    while let Some((before, (url, after))) = rest
+        .split_once('<')
+        .and_then(|(before, inside)| Some((before, inside.split_once('>')?)))
+    {
+        let to = url_moved(rule, url);
+        changed |= to.is_some();
+        moved.push_str(before);
+        moved.push('<');
+        moved.push_str(to.as_deref().unwrap_or(url));
+        moved.push('>');
+        rest = after;
+    }
+    moved.push_str(rest);
+    changed.then_some(moved)
 }
 
 #[cfg(test)]

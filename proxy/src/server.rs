@@ -7,7 +7,10 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, SET_COOKIE, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, SET_COOKIE, VARY,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use private_localhost::PortMap;
 use tokio::time::Instant;
@@ -99,15 +102,29 @@ pub struct Rules {
 /// Whose pages are rewritten, so that their URLs hold below the prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Those of no server that is not excepted.
-    pub off: bool,
-    /// The servers for which it is the other way round.
-    pub except: Vec<TargetPort>,
+    /// How, for every server that is not excepted.
+    pub all: Rewriting,
+    /// The servers for which it is another.
+    pub except: Vec<(TargetPort, Rewriting)>,
+}
+
+/// How pages are rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rewriting {
+    /// Their URLs are moved, and routers in the page find an address without the prefix.
+    #[default]
+    Auto,
+    /// Their URLs are moved.
+    Urls,
+    /// Not at all.
+    Off,
 }
 
 impl Rewrite {
-    fn covers(&self, port: Option<TargetPort>) -> bool {
-        port.is_some_and(|port| self.except.contains(&port)) == self.off
+    fn of(&self, port: Option<TargetPort>) -> Rewriting {
+        let mut except = self.except.iter();
+        let found = except.find(|(excepted, _)| Some(*excepted) == port);
+        found.map_or(self.all, |(_, how)| *how)
     }
 }
 
@@ -287,7 +304,7 @@ impl Proxy {
             && let Some(file) = rest.strip_prefix(markup::RESERVED.as_bytes())
         {
             return if reads {
-                shim(file).map(Decision::Answer)
+                shim(file, &head.fields).map(Decision::Answer)
             } else {
                 Err(Problem::Method)
             };
@@ -330,14 +347,15 @@ impl Proxy {
             To::Socket(_) => None,
         };
         let siblings = hop.siblings(port);
-        let wanted = Wanted::of(&head.fields).filter(|_| {
-            hop.prefix.is_some() && upgrade.is_none() && self.rules.rewrite.covers(port)
-        });
+        let how = self.rules.rewrite.of(port);
+        let wanted = Wanted::of(&head.fields)
+            .filter(|_| hop.prefix.is_some() && upgrade.is_none() && how != Rewriting::Off);
+        let doors = how == Rewriting::Auto;
         let seen = Seen {
             siblings,
             moves_urls: hop.prefix.is_some(),
             secure: hop.is_secure(),
-            asked: wanted.map(|wanted| Box::new(Asked::note(wanted, head))),
+            asked: wanted.map(|wanted| Box::new(Asked::note(wanted, doors, head))),
             prefix: hop.prefix.unwrap_or_else(|| Prefix::whole(to)),
             port,
             host: hop.host.and_then(|host| String::from_utf8(host).ok()),
@@ -605,7 +623,7 @@ fn whole(page: Response<Bytes>) -> Page {
 }
 
 /// The script that a rewritten page begins with.
-fn shim(file: &[u8]) -> Result<Page, Problem> {
+fn shim(file: &[u8], fields: &Fields) -> Result<Page, Problem> {
     let name = file.split(|byte| *byte == b'?').next().unwrap_or_default();
     let caching = if name == markup::shim_name().as_bytes() {
         "public, max-age=31536000, immutable"
@@ -615,11 +633,17 @@ fn shim(file: &[u8]) -> Result<Page, Problem> {
     } else {
         return Err(Problem::Route(RouteError::NoSuchPath));
     };
-    let mut response = Response::new(PageBody::Whole(Bytes::from_static(markup::SHIM.as_bytes())));
+    let (body, packed) = markup::shim_for(fields);
+    let mut response = Response::new(PageBody::Whole(body));
+    if packed {
+        let gzip = HeaderValue::from_static("gzip");
+        response.headers_mut().insert(CONTENT_ENCODING, gzip);
+    }
     for (name, value) in [
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (CACHE_CONTROL, caching),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (VARY, "accept-encoding"),
     ] {
         response
             .headers_mut()

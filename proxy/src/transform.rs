@@ -58,6 +58,8 @@ impl Wanted {
 #[derive(Debug)]
 pub(crate) struct Asked {
     wanted: Wanted,
+    /// Whether routers in the page look through the shim's doors.
+    doors: bool,
     /// The path that the server sees.
     target: String,
 }
@@ -65,7 +67,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// Notes what `head`, as it goes to the server, asks for, and asks for it in a form that can be
     /// rewritten, and is sent again where it was rewritten in another way.
-    pub(crate) fn note(wanted: Wanted, head: &mut RequestHead) -> Self {
+    pub(crate) fn note(wanted: Wanted, doors: bool, head: &mut RequestHead) -> Self {
         let target = String::from_utf8_lossy(head.target()).into_owned();
         let fields = &mut head.fields;
         fields.edit(Name::AcceptEncoding, |_| {
@@ -76,7 +78,11 @@ impl Asked {
         if !fields.has(Name::IfNoneMatch) {
             fields.remove(Name::IfModifiedSince);
         }
-        Self { wanted, target }
+        Self {
+            wanted,
+            doors,
+            target,
+        }
     }
 
     /// Decides about an answer, and gives its head the form that it has then.
@@ -113,7 +119,10 @@ impl Asked {
             Kind::Style => Into::Style(Sheet::new(prefixer, &self.target)),
             Kind::Html | Kind::Xhtml => {
                 let nonce = loosen(fields, &prefixer);
-                let tags = Tags::new(&prefixer, nonce.as_deref());
+                let mut tags = Tags::new(&prefixer, nonce.as_deref());
+                if self.doors {
+                    tags = tags.with_doors();
+                }
                 Into::Document(if kind == Kind::Html {
                     Markup::new(prefixer, &self.target, tags)
                 } else {

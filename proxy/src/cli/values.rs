@@ -12,7 +12,7 @@ use hpc_proxy::{
     http1::target::is_host,
     rewrite::Prefix,
     route::{RouteError, TargetPort},
-    server::Rewrite,
+    server::{Rewrite, Rewriting},
 };
 
 /// Bytes that the path of a Unix socket may have: `sun_path` of unix(7), less its NUL.
@@ -106,42 +106,47 @@ fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Whether pages are rewritten: those of one server, or of all that are not named.
+/// How pages are rewritten: those of one server, or of all that are not named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rewriting {
+pub(crate) struct Rewritten {
     port: Option<TargetPort>,
-    off: bool,
+    how: Rewriting,
 }
 
-/// `auto`, `off`, `5173=auto` or `5173=off`.
-pub(super) fn rewrite(text: &str) -> Result<Rewriting, String> {
+/// `auto`, `urls`, `off`, or one of them for a server: `5173=urls`.
+pub(super) fn rewrite(text: &str) -> Result<Rewritten, String> {
     let (port, how) = match text.split_once('=') {
         Some((port, how)) => (Some(port), how),
         None => (None, text),
     };
-    let off = match how {
-        "auto" => false,
-        "off" => true,
-        _ => return Err(format!("`{how}` is neither `auto` nor `off`")),
+    let how = match how {
+        "auto" => Rewriting::Auto,
+        "urls" => Rewriting::Urls,
+        "off" => Rewriting::Off,
+        _ => return Err(format!("`{how}` is none of `auto`, `urls` and `off`")),
     };
     let port = port.map(str::parse).transpose();
     let port = port.map_err(|error: RouteError| error.to_string())?;
-    Ok(Rewriting { port, off })
+    Ok(Rewritten { port, how })
 }
 
 /// All that was said about it; the last word counts.
-pub(super) fn rewrite_of(said: &[Rewriting], base_rewrite: Option<bool>) -> Rewrite {
+pub(super) fn rewrite_of(said: &[Rewritten], base_rewrite: Option<bool>) -> Rewrite {
+    let by_default = match base_rewrite {
+        Some(false) => Rewriting::Off,
+        _ => Rewriting::Auto,
+    };
     let general = said.iter().rev().find(|one| one.port.is_none());
-    let off = general.map_or(base_rewrite == Some(false), |one| one.off);
-    let mut except = Vec::new();
+    let all = general.map_or(by_default, |one| one.how);
+    let mut except: Vec<(TargetPort, Rewriting)> = Vec::new();
     for one in said {
         let Some(port) = one.port else { continue };
-        except.retain(|known| *known != port);
-        if one.off != off {
-            except.push(port);
+        except.retain(|(known, _)| *known != port);
+        if one.how != all {
+            except.push((port, one.how));
         }
     }
-    Rewrite { off, except }
+    Rewrite { all, except }
 }
 
 /// `8000` or `8000-8010`.
@@ -227,16 +232,28 @@ mod tests {
         let of = |texts: &[&str], base| {
             let said: Vec<_> = texts.iter().map(|text| rewrite(text).unwrap()).collect();
             let told = rewrite_of(&said, base);
-            let except: Vec<_> = told.except.iter().map(|port| port.get()).collect();
-            (told.off, except)
+            let except = told.except.iter().map(|(port, how)| (port.get(), *how));
+            (told.all, except.collect::<Vec<_>>())
         };
-        assert_eq!(of(&[], None), (false, vec![]));
-        assert_eq!(of(&[], Some(false)), (true, vec![]));
-        assert_eq!(of(&["auto"], Some(false)), (false, vec![]));
-        assert_eq!(of(&["80=off", "90=auto"], None), (false, vec![80]));
-        assert_eq!(of(&["80=off", "off", "90=auto"], None), (true, vec![90]));
-        assert_eq!(of(&["80=off", "80=auto"], Some(true)), (false, vec![]));
-        for bad in ["", "on", "80", "80=", "80=on", "0=off", "x=off", "=off"] {
+        let (auto, urls, off) = (Rewriting::Auto, Rewriting::Urls, Rewriting::Off);
+        assert_eq!(of(&[], None), (auto, vec![]));
+        assert_eq!(of(&[], Some(false)), (off, vec![]));
+        assert_eq!(of(&["auto"], Some(false)), (auto, vec![]));
+        assert_eq!(of(&["urls"], Some(false)), (urls, vec![]));
+        assert_eq!(of(&["80=off", "90=auto"], None), (auto, vec![(80, off)]));
+        assert_eq!(
+            of(&["80=off", "off", "90=auto"], None),
+            (off, vec![(90, auto)])
+        );
+        assert_eq!(
+            of(&["80=urls", "90=off"], None),
+            (auto, vec![(80, urls), (90, off)])
+        );
+        assert_eq!(of(&["80=off", "80=auto"], Some(true)), (auto, vec![]));
+        assert_eq!(of(&["80=auto", "80=urls", "urls"], None), (urls, vec![]));
+        for bad in [
+            "", "on", "80", "80=", "80=on", "0=off", "x=off", "=off", "Urls",
+        ] {
             assert!(rewrite(bad).is_err(), "{bad}");
         }
     }

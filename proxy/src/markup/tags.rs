@@ -62,6 +62,14 @@ impl Tags {
         Self { shim, import_map }
     }
 
+    /// With the doors of the shim open, through which routers in the page look.
+    pub fn with_doors(mut self) -> Self {
+        self.shim = self
+            .shim
+            .replacen(" data-prefix=", " data-doors data-prefix=", 1);
+        self
+    }
+
     /// None: where only URLs are moved.
     pub fn none() -> Self {
         Self {

@@ -24,6 +24,29 @@ fn page(text: &str) -> String {
     String::from_utf8(rewritten(text.as_bytes())).unwrap()
 }
 
+#[test]
+fn a_document_in_an_attribute_gets_both_tags_and_is_escaped_again() {
+    let page = |text: &str| {
+        let tags = Tags::spelt("<script src=\"s\"></script>", "[M]");
+        let page = Markup::new(Prefixer::example(), "/a/b", tags).whole(text.as_bytes());
+        let page = String::from_utf8(page).unwrap();
+        page.split_once("<iframe ").unwrap().1.to_owned()
+    };
+    for (before, after) in [
+        (
+            "<head><iframe srcdoc=\"<a href='/x'>&amp;amp;\">",
+            "srcdoc=\"&lt;script src=&#34;s&#34;>&lt;/script>&lt;a href='/port/5173/x'>&amp;amp;[M]\">[M]",
+        ),
+        (
+            "<head><iframe srcdoc=\"<iframe srcdoc='<img src=&amp;quot;/x&amp;quot;>'>\">",
+            "srcdoc=\"&lt;script src=&#34;s&#34;>&lt;/script>&lt;iframe srcdoc='\
+             &amp;lt;script src=&#34;s&#34;>&amp;lt;/script>&amp;lt;img src=&#34;/port/5173/x&#34;>[M]'>[M]\">[M]",
+        ),
+    ] {
+        assert_eq!(page(before), after, "{before}");
+    }
+}
+
 // Behaviour 132: no head, a head in a comment or a script, none at all.
 #[test]
 fn the_shim_stands_where_a_browser_opens_the_head() {

@@ -13,7 +13,6 @@
     const byHost = before.startsWith("//");
     const usualOf = (safe) => (safe ? 443 : 80);
     // As the URL Standard strips what it reads.
-    // eslint-disable-next-line no-control-regex
     const clean = (text) => text.replace(/^[\0- ]+|[\0- ]+$/g, "").replace(/[\t\n\r]/g, "");
 
     // Only what is not relative to the page's directory, and leads to a server.
@@ -39,7 +38,6 @@
     }
     function hostOf(text) {
       // An international name is compared in its ASCII form alone, in which browsers state it.
-      // eslint-disable-next-line no-control-regex
       if (/[^\0-\x7f]|%[89a-f]|^[^[].*:|^:/i.test(text)) return null;
       try {
         const name = new URL(`http://${text}/`).hostname;
@@ -154,6 +152,8 @@
   // The realm's own mark: a second shim there changes its view, and patches nothing twice.
   const MARK = Symbol.for("hpc-proxy");
 
+  // A list of what is patched, one after the other.
+  // eslint-disable-next-line complexity
   function install(win, given) {
     if (win[MARK]) return win[MARK](given);
     let view, config;
@@ -201,13 +201,29 @@
       text.replace(/^([\d.\s]*[;,\s]\s*(?:url\s*=\s*)?["']?)([^"']+)/i, (_, before, to) => before + url(to));
     const list = (text) => view.srcset(text, url);
     const each = (text) => text.replace(/\S+/g, url);
-    const framed = (text) => (/<script[^>]* data-siblings=/.test(text) ? text : tag() + text);
+    // A document in an attribute becomes what the proxy would have made of it in markup.
+    const parseText = win.DOMParser?.prototype.parseFromString;
+    function framed(text) {
+      if (/<script[^>]* data-siblings=/.test(text)) return text;
+      const body = attempt(() => {
+        const tree = apply(parseText, new win.DOMParser(), [text, "text/html"]);
+        if (!fix(tree)) return text;
+        return (tree.doctype ? "<!DOCTYPE html>" : "") + tree.documentElement.outerHTML;
+      }, text);
+      return tag() + body;
+    }
     const quoted = (text) => text.replaceAll("&", "&amp;").replaceAll('"', "&quot;");
     const tag = () => {
       const said = { src: config.src, "data-prefix": config.prefix, "data-siblings": config.siblings, "data-port": config.port };
-      const port = Object.entries(said).filter(([, value]) => value !== undefined && value !== null);
+      if (config.doors) said["data-doors"] = "";
+      const known = Object.entries(said).filter(([, value]) => value !== undefined && value !== null);
       const nonce = config.nonce ? ` nonce="${quoted(config.nonce)}"` : "";
-      return `<script ${port.map(([name, value]) => `${name}="${quoted(String(value))}"`).join(" ")}${nonce}></script>`;
+      const shim = `<script ${known.map(([name, value]) => `${name}="${quoted(String(value))}"`).join(" ")}${nonce}></script>`;
+      if (!config.prefix) return shim;
+      // To the letter what the proxy writes, as a policy allows it by its hash.
+      const below = `${config.prefix}/`;
+      const imports = { "/": below, [below]: below };
+      return `${shim}<script type="importmap"${nonce}>${JSON.stringify({ imports })}</script>`;
     };
     const importmap = (text) => {
       const map = JSON.parse(text);
@@ -692,7 +708,7 @@
       }
     }
 
-    if (config.doors) doors();
+    if (config.doors && config.prefix) doors();
 
     // ---- Where client routers look for their place. A router that asks its document's window
     // sees a location without the prefix, and one that asks for a <base> finds one.
@@ -716,6 +732,7 @@
         get(at, name) {
           if (name === "location") return place;
           const value = at[name];
+          if (value === win) return outer;
           // Lower-case functions of a window work on the real one alone; classes stay what they are.
           if (typeof value !== "function" || !/^[a-z]/.test(String(name))) return value;
           if (!bound.has(value)) bound.set(value, value.bind(at));
@@ -730,6 +747,11 @@
         const found = apply(plain, self, []);
         return found === win ? outer : found;
       });
+      // An event is of a real window.
+      for (const name of words("UI Mouse Pointer Wheel Drag Keyboard Focus Input Composition Touch")) {
+        constructed(`${name}Event`, (given) =>
+          (given[1]?.view === outer ? [given[0], { ...given[1], view: win }] : given));
+      }
       patch(proto("Document"), "querySelector", "value", (plain, self, given) => {
         const found = apply(plain, self, given);
         if (found || !config.prefix || !/^base(?:\[href\])?$/i.test(given[0])) return found;

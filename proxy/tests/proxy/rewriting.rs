@@ -343,7 +343,13 @@ async fn the_shim_is_served_below_every_prefix_and_never_forwarded() {
         shim.headers()["content-type"],
         "text/javascript; charset=utf-8"
     );
+    assert_eq!(shim.headers()["vary"], "accept-encoding");
+    assert!(!shim.headers().contains_key("content-encoding"));
     let text = shim.text().await.unwrap();
+    let packed = proxy.get(path).header("accept-encoding", "gzip, br");
+    let packed = packed.send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert!(body(packed).await.len() < text.len() / 2);
     let old = proxy
         .get(&format!("/port/{port}/.hpc-proxy/shim-0.js"))
         .send()
@@ -486,6 +492,26 @@ async fn rewriting_is_switched_off_for_all_or_for_one() {
         .await;
         assert_eq!(rewritten(port, &told), changes, "{args:?}");
         assert_eq!(told == BODY, !changes, "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_whether_its_router_looks_through_doors() {
+    let port = answers(page(HTML, BODY)).await;
+    let this = format!("--rewrite={port}=urls");
+    let others = format!("--rewrite=urls,{port}=auto");
+    for (args, doors) in [
+        (&[][..], true),
+        (&["--rewrite", "urls"], false),
+        (&[&this], false),
+        (&[&others], true),
+    ] {
+        let proxy = Proxy::start_with(args).await;
+        let request = document(proxy.get(&format!("/port/{port}/")));
+        let told = body(request.send().await.unwrap()).await;
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(" data-siblings="), "{told}");
+        assert_eq!(told.contains(" data-doors data-prefix="), doors, "{args:?}");
     }
 }
 
