@@ -170,7 +170,8 @@ impl Window {
     }
 }
 
-/// A script that brings an element into view and gives its middle, once it stays there.
+/// A script that brings an element into view and gives its middle, once it stays there. A browser has no ear
+/// for the mouse before it has painted.
 pub(crate) fn place_of(element: &str) -> String {
     format!(
         "const place = () => {{
@@ -184,6 +185,8 @@ pub(crate) fn place_of(element: &str) -> String {
          const before = place();
          await new Promise((moved) => setTimeout(moved, 100));
          const now = place();
+         if (!performance.getEntriesByName('first-contentful-paint').length)
+           throw new Error('nothing is painted yet');
          if (document.readyState === 'loading' || String(now) !== String(before))
            throw new Error('it still moves');
          return now;"

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -217,11 +217,8 @@ impl Window {
     /// Clicks in the middle of the element that an expression of the page's gives.
     ///
     /// # Errors
-    /// There is none, it is not to be seen, or it moves, as in a page that is still being laid out or painted.
+    /// There is none, it is not to be seen, or it moves, as in a page that is still being laid out.
     pub async fn clicks(&self, element: &str) -> Result<()> {
-        // Firefox has no ear for the mouse before it has painted.
-        let painted = "return performance.getEntriesByName('first-contentful-paint').length > 0";
-        ensure!(self.runs(painted).await? == true, "nothing is painted yet");
         let place = self.runs(&engine::place_of(element)).await?;
         let [Some(x), Some(y)] = [0, 1].map(|axis| place[axis].as_f64().map(f64::round)) else {
             bail!("`{place}` is no place");

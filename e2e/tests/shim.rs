@@ -101,12 +101,11 @@ async fn a_page_hardly_waits_for_the_shim() -> Result<()> {
         serde_json::from_value(answer.clone()).with_context(|| answer.to_string())?;
     let first = took.remove(0);
     took.sort_by(f64::total_cmp);
-    let (quarter, median) = (took[took.len() / 4], took[took.len() / 2]);
-    let said = format!(
-        "a quarter below {quarter:.1} ms, half below {median:.1} ms, the first {first:.1} ms"
-    );
-    // Other tests run beside this one: what is slow about half of the runs may be theirs.
-    ensure!(quarter < LONGEST_RUN_MS, "{said}");
+    let (least, median) = (took[0], took[took.len() / 2]);
+    let said =
+        format!("at least {least:.1} ms, half below {median:.1} ms, the first {first:.1} ms");
+    // Other tests run beside this one, and can only make it longer.
+    ensure!(least < LONGEST_RUN_MS, "{said}");
     eprintln!("evaluating the shim: {said}");
     Ok(())
 }
