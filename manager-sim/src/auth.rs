@@ -18,6 +18,13 @@ use thiserror::Error;
 
 use crate::names::UserName;
 
+pub mod access_token;
+mod attempts;
+pub mod header;
+pub mod network;
+pub mod token_file;
+pub mod tokens;
+
 /// How long a browser stays signed in.
 const SIGNED_IN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Between the user and the code in a link; in no name, and plain in a URL.
