@@ -20,6 +20,7 @@ pub mod router;
 pub mod session;
 pub mod sessions;
 pub mod shell;
+pub mod sign_in;
 pub mod state;
 pub mod state_dir;
 pub mod tunnel;

@@ -16,7 +16,7 @@ use hpc_proxy::{
     process,
 };
 use manager_sim::{
-    auth::{self, SignedIn},
+    auth::{self, SignedIn, Ways},
     config::{Cli, Config, Serve},
     front::Front,
     names::UserName,
@@ -108,7 +108,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone()),
+        signed_in: SignedIn::new(state.key().clone(), Ways::links()),
         hosts: config.hosts,
         front,
         port_hosts: config

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    auth::mint,
+    auth::{Ways, mint},
     cluster::Ssh,
     job::Resources,
     lease::Lease,
@@ -92,7 +92,7 @@ impl Front {
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone());
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
