@@ -15,7 +15,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{job::one_line, names::Login, shell::quote};
+use crate::{
+    job::one_line,
+    names::{Login, UserName},
+    shell::quote,
+};
 
 mod lifeline;
 mod master;
@@ -37,10 +41,14 @@ const END: &str = "hpc-manager:end:";
 /// How ssh is called for one account.
 #[derive(Clone, Debug)]
 pub struct Ssh {
+    /// Whose it is: a user of the manager.
+    pub user: UserName,
     /// The account and its login node.
     pub login: Login,
     /// A configuration file in place of the user's own.
     pub config: Option<PathBuf>,
+    /// The key that opens it, and no other; an absolute path without anything that ssh expands.
+    pub key: Option<PathBuf>,
 }
 
 impl Ssh {
@@ -50,6 +58,12 @@ impl Ssh {
         let mut command = Command::new("ssh");
         if let Some(config) = &self.config {
             command.arg("-F").arg(config);
+        }
+        if let Some(key) = &self.key {
+            command
+                .arg("-i")
+                .arg(key)
+                .args(["-o", "IdentitiesOnly=yes"]);
         }
         command
             // Nobody is there to answer a question.

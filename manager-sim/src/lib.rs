@@ -4,6 +4,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod auth;
+pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod front;
@@ -21,8 +22,10 @@ pub mod session;
 pub mod sessions;
 pub mod shell;
 pub mod sign_in;
+pub mod socket_file;
 pub mod state;
 pub mod state_dir;
+pub mod token_command;
 pub mod tunnel;
 pub mod upstream;
 pub mod web;

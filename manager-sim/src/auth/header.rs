@@ -31,6 +31,16 @@ pub enum BadHeader {
     FromNobody,
 }
 
+impl BadHeader {
+    /// Whether it is the field, and not its senders.
+    pub fn is_of_name(&self) -> bool {
+        match self {
+            Self::NotAName(_) | Self::Taken(_) => true,
+            Self::FromNobody => false,
+        }
+    }
+}
+
 /// Why a sign-in field signs nobody in.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HeaderError {
@@ -79,7 +89,7 @@ impl TrustedHeader {
             return Err(BadHeader::NotAName(name.to_owned()));
         }
         let taken = |field: &&str| is_twin(name.as_bytes(), field.as_bytes());
-        if TAKEN.iter().any(|field| taken(&field)) {
+        if TAKEN.iter().any(taken) {
             return Err(BadHeader::Taken(name.to_owned()));
         }
         if from.is_empty() {

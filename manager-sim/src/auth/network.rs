@@ -65,6 +65,11 @@ impl Network {
         }
     }
 
+    /// Whether these come by a Unix socket.
+    pub fn is_unix(self) -> bool {
+        matches!(self, Self::Unix { .. })
+    }
+
     /// Whether every process of this machine is one of these, whoever runs it.
     pub fn has_loopback(self) -> bool {
         match self {

@@ -369,6 +369,18 @@ mod tests {
         assert!(fixture.tokens.known().good.is_empty());
     }
 
+    // A hash for every request of a program would be too much.
+    #[tokio::test]
+    async fn a_token_that_was_good_is_not_hashed_again() {
+        let fixture = Fixture::new();
+        let token = fixture.adds("laptop", FUTURE);
+        fixture.tokens.check(token.clone(), PEER).await.unwrap();
+        fixture.tokens.turns.close();
+        assert!(fixture.tokens.check(token.clone(), PEER).await.is_ok());
+        let other = fixture.tokens.check(wrong("laptop"), PEER).await;
+        assert_eq!(other, Err(Refusal::Busy));
+    }
+
     #[tokio::test]
     async fn another_token_of_the_same_name_does_not_revive_the_old_one() {
         let fixture = Fixture::new();

@@ -75,8 +75,10 @@ impl Front {
     async fn of(proxy: SocketAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let login = Ssh {
+            user: alice(),
             login: "alice@login".parse().unwrap(),
             config: None,
+            key: None,
         };
         let terms = Terms {
             script: String::new(),
