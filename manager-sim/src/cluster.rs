@@ -230,6 +230,31 @@ mod tests {
     }
 
     #[test]
+    fn ssh_is_given_the_users_key_and_no_other() {
+        let mut ssh = Ssh {
+            user: "alice".parse().unwrap(),
+            login: "a1@login".parse().unwrap(),
+            config: Some("/conf".into()),
+            key: None,
+        };
+        let line = |ssh: &Ssh| {
+            let command = ssh.client(&[], "true");
+            let args = command.as_std().get_args();
+            args.map(|arg| arg.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert!(line(&ssh).starts_with("-F /conf -T ") && !line(&ssh).contains("-i "));
+        assert!(line(&ssh).ends_with(" -- a1@login true"));
+        ssh.key = Some("/keys/alice".into());
+        let with_key = line(&ssh);
+        assert!(
+            with_key.contains(" -i /keys/alice -o IdentitiesOnly=yes "),
+            "{with_key}"
+        );
+    }
+
+    #[test]
     fn status_and_output_come_back_whatever_they_are() {
         for (command, status, stdout) in [
             ("true", 0, ""),
