@@ -326,16 +326,20 @@ impl Cli {
     /// # Errors
     /// With everything that is wrong.
     pub fn into_config(self) -> Result<Config, ConfigErrors> {
-        let state_dir = self.place.resolve()?;
-        match self.command {
-            Some(Command::Link { user }) => Ok(Config::Link { user, state_dir }),
-            Some(Command::Token(args)) => args.resolve(&state_dir),
-            Some(Command::Check(args)) => {
-                Ok(Config::Check(args.into_serve(state_dir).map(Box::new)))
+        let state_dir = self.place.resolve().map_err(ConfigErrors::from);
+        let command = self.command.unwrap_or(Command::Serve(Box::new(self.serve)));
+        Ok(match command {
+            Command::Serve(args) => Config::Serve(Box::new(args.into_serve(state_dir?)?)),
+            Command::Link { user } => Config::Link {
+                user,
+                state_dir: state_dir?,
+            },
+            Command::Token(args) => args.resolve(&state_dir?)?,
+            Command::Check(args) => {
+                let serve = state_dir.and_then(|state_dir| args.into_serve(state_dir));
+                Config::Check(serve.map(Box::new))
             }
-            Some(Command::Serve(args)) => Ok(Config::Serve(Box::new(args.into_serve(state_dir)?))),
-            None => Ok(Config::Serve(Box::new(self.serve.into_serve(state_dir)?))),
-        }
+        })
     }
 }
 

@@ -398,8 +398,11 @@ impl Router {
     /// and goes on to `target` from there.
     fn refuse_to(&self, target: &str, problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
         let page = refuse(problem, head, peer);
+        let hosts = self.port_hosts.as_ref();
+        let is_of_a_port = hosts.is_some_and(|hosts| hosts.named(&head.fields).is_some());
         let may_sign_in = matches!(problem, Problem::NotSignedIn(_) | Problem::BadToken(_))
-            && self.signed_in.ways().tokens.is_some();
+            && self.signed_in.ways().tokens.is_some()
+            && !is_of_a_port;
         if !may_sign_in || Reader::of(head.fields.all(Name::Accept)) == Reader::Program {
             return page;
         }

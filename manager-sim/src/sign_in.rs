@@ -59,7 +59,8 @@ pub fn way_back(target: &str) -> &str {
     }
 }
 
-/// The page with the form; `message` says why it is shown, and `to` is where it leads.
+/// The page with the form, for the manager's own host alone: elsewhere it would be sent to a dev server.
+/// No browser is asked to keep the token, since in path mode dev servers are of the same origin; `message` says why it is shown, and `to` is where it leads.
 pub fn page(message: &str, to: &str) -> Response<Bytes> {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -69,7 +70,7 @@ pub fn page(message: &str, to: &str) -> Response<Bytes> {
          <form method=\"post\" action=\"{LOGIN}\">\
          <input type=\"hidden\" name=\"to\" value=\"{to}\">\
          <p><label>Access token <input type=\"password\" name=\"token\" required autofocus \
-         autocomplete=\"current-password\"></label> <button>Sign in</button></p></form>\n\
+         autocomplete=\"off\"></label> <button>Sign in</button></p></form>\n\
          <p class=\"fact\">Whoever runs this manager makes one with <code>hpc-manager token add</code>.\
          </p></body></html>\n",
         message = escape(message),

@@ -104,12 +104,12 @@ pub struct Tokens {
     /// Of a token that nobody has: what an unknown name is compared with.
     nobody: TokenHash,
     turns: Arc<Semaphore>,
-    known: Mutex<Known>,
+    listed: Mutex<Listed>,
     tried: Mutex<Tried>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Listed {
     stamp: Option<Stamp>,
     entries: Vec<Entry>,
     /// By the keyed hash of a whole token. One at most for each entry, so it stays small.
@@ -118,12 +118,12 @@ struct Known {
 
 #[derive(Debug)]
 struct Tried {
-    names: Attempts<(Peer16, TokenName)>,
-    peers: Attempts<Peer16>,
+    names: Attempts<(Source, TokenName)>,
+    peers: Attempts<Source>,
 }
 
-/// Who a peer is, for a rate.
-type Peer16 = Option<[u8; 16]>;
+/// Where tries come from, for a rate.
+type Source = Option<[u8; 16]>;
 
 impl Tokens {
     /// Those of the file at `path`. It need not be there yet.
@@ -139,7 +139,7 @@ impl Tokens {
             key: Token::random()?,
             nobody: AccessToken::random(nobody)?.hash()?,
             turns: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
-            known: Mutex::new(Known {
+            listed: Mutex::new(Listed {
                 stamp,
                 entries,
                 good: HashMap::new(),
@@ -184,7 +184,7 @@ impl Tokens {
         let grant = grant.filter(|grant| is_good && self.holds(grant));
         let grant = grant.ok_or(Refusal::Unknown)?;
         self.forgive(peer, &name);
-        self.known().good.insert(mark, grant.clone());
+        self.listed().good.insert(mark, grant.clone());
         Ok(grant)
     }
 
@@ -208,7 +208,7 @@ impl Tokens {
     /// Reads the file if it is another than the one that was read.
     fn look(&self) {
         let stamp = Stamp::of(&self.path).unwrap_or_default();
-        if stamp == self.known().stamp {
+        if stamp == self.listed().stamp {
             return;
         }
         let entries = token_file::read(&self.path).unwrap_or_else(|error| {
@@ -219,14 +219,14 @@ impl Tokens {
             );
             Vec::new()
         });
-        let mut known = self.known();
+        let mut listed = self.listed();
         tracing::info!(tokens = entries.len(), "read the file of tokens");
-        *known = Known {
+        *listed = Listed {
             stamp,
             entries,
-            good: std::mem::take(&mut known.good),
+            good: std::mem::take(&mut listed.good),
         };
-        let Known { entries, good, .. } = &mut *known;
+        let Listed { entries, good, .. } = &mut *listed;
         good.retain(|_, grant| {
             let same = |entry: &Entry| entry.name == grant.name && entry.hash == grant.hash;
             entries.iter().any(same)
@@ -234,13 +234,13 @@ impl Tokens {
     }
 
     fn remembered(&self, mark: &[u8; 32]) -> Option<Grant> {
-        let grant = self.known().good.get(mark)?.clone();
+        let grant = self.listed().good.get(mark)?.clone();
         self.holds(&grant).then_some(grant)
     }
 
     fn grant_for(&self, name: &TokenName) -> Option<Grant> {
-        let known = self.known();
-        let entry = known.entries.iter().find(|entry| entry.name == *name)?;
+        let listed = self.listed();
+        let entry = listed.entries.iter().find(|entry| entry.name == *name)?;
         Some(Grant {
             user: entry.user.clone(),
             name: entry.name.clone(),
@@ -249,7 +249,7 @@ impl Tokens {
         })
     }
 
-    fn count(&self, peer: Peer16, name: &TokenName) -> Result<(), Refusal> {
+    fn count(&self, peer: Source, name: &TokenName) -> Result<(), Refusal> {
         let (now, who) = (Instant::now(), (peer, name.clone()));
         let mut tried = self.tried();
         let waits = [tried.names.wait(&who, now), tried.peers.wait(&peer, now)];
@@ -261,7 +261,7 @@ impl Tokens {
         Ok(())
     }
 
-    fn forgive(&self, peer: Peer16, name: &TokenName) {
+    fn forgive(&self, peer: Source, name: &TokenName) {
         let mut tried = self.tried();
         tried.names.forgive(&(peer, name.clone()));
         tried.peers.forgive(&peer);
@@ -276,8 +276,8 @@ impl Tokens {
         mac.finalize().into_bytes().into()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tried(&self) -> MutexGuard<'_, Tried> {
@@ -287,7 +287,7 @@ impl Tokens {
 
 /// An address; of the sixth version the network alone, since a machine there has as many addresses
 /// as it likes. Nothing for processes of this machine.
-fn of_peer(peer: Peer) -> Peer16 {
+fn of_peer(peer: Peer) -> Source {
     match peer {
         Peer::Ip(IpAddr::V4(ip)) => Some(ip.to_ipv6_mapped().octets()),
         Peer::Ip(IpAddr::V6(ip)) => {
@@ -366,7 +366,7 @@ mod tests {
             fixture.tokens.check(token, PEER).await,
             Err(Refusal::Unknown)
         );
-        assert!(fixture.tokens.known().good.is_empty());
+        assert!(fixture.tokens.listed().good.is_empty());
     }
 
     // A hash for every request of a program would be too much.

@@ -635,6 +635,22 @@ async fn whoever_signs_out_is_known_nowhere() {
     assert!(requests(&mut asked).is_empty());
 }
 
+// It would be sent to the dev server.
+#[tokio::test]
+async fn nobody_is_asked_for_a_token_at_the_host_of_a_port() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let directory = tempfile::tempdir().unwrap();
+    let front = Front::with(proxy, with_a_token(directory.path()).0).await;
+    let asks = async |host, fields| front.sends_to(host, "a=1", "POST /x", fields, "").await;
+    assert!(asks("localhost", PAGE).await.contains("<form"));
+    let bearer = format!("{PAGE}Authorization: Bearer hpcm_x\r\n");
+    for fields in [PAGE, &bearer] {
+        let refused = asks(OWN_HOST, fields).await;
+        assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+        assert!(!refused.contains("<form"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn a_token_gets_no_cookie_of_a_port_that_would_outlive_it() {
     let (proxy, _asked) = peer(identity().token, OK).await;
