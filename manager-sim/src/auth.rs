@@ -35,6 +35,8 @@ pub mod network;
 pub mod token_file;
 pub mod tokens;
 
+/// Browsers that a user is signed in with at a time: the next takes the place of the first.
+const MOST_BROWSERS: usize = 32;
 /// How long a browser stays signed in.
 const SIGNED_IN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Between the user and the code in a link; in no name, and plain in a URL.
@@ -270,6 +272,13 @@ impl SignedIn {
         browsers
             .by_cookie
             .retain(|_, browser| self.is_good(browser, now));
+        let of_user = browsers.by_cookie.iter().filter(|(_, it)| it.user == user);
+        if of_user.clone().count() >= MOST_BROWSERS
+            && let Some((first, _)) = of_user.min_by_key(|(_, browser)| browser.number.0)
+        {
+            let first = first.clone();
+            browsers.by_cookie.remove(&first);
+        }
         let number = SignInNumber(browsers.next);
         browsers.next += 1;
         let browser = Browser {
@@ -355,6 +364,24 @@ mod tests {
             SignedIn::new(key, Ways::links()).user(&with_cookie(&secret), COOKIE, NOW),
             None
         );
+    }
+
+    #[test]
+    fn the_first_of_very_many_browsers_is_signed_out() {
+        let key = Token::random().unwrap();
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
+        let comes = |user: &str| {
+            let code = mint(&key, &user.parse().unwrap(), NOW).unwrap();
+            signed_in.sign_in(&code, NOW).unwrap().1
+        };
+        let is_in = |secret| signed_in.user(&with_cookie(secret), COOKIE, NOW).is_some();
+        let (bob, first, second) = (comes("bob"), comes("alice"), comes("alice"));
+        for _ in 2..MOST_BROWSERS {
+            comes("alice");
+        }
+        assert!(is_in(&first));
+        comes("alice");
+        assert!(!is_in(&first) && is_in(&second) && is_in(&bob));
     }
 
     // S32.

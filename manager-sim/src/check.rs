@@ -225,6 +225,7 @@ impl Report {
             .iter()
             .filter_map(|ssh| ssh.config.as_ref())
             .collect();
+        configs.sort();
         configs.dedup();
         for config in configs {
             if let Err(error) = fs::File::open(config) {
@@ -341,5 +342,25 @@ impl fmt::Display for Report {
                 self.errors.len()
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_nobody_elses_to_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        fs::write(&key, "").unwrap();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(check_key(&key).is_ok(), good, "{mode:o}");
+        }
+        assert!(check_key(directory.path()).is_err());
+        assert!(check_key(&directory.path().join("none")).is_err());
     }
 }

@@ -454,20 +454,19 @@ mod tests {
     async fn a_name_that_nobody_has_takes_as_long_as_a_wrong_secret() {
         let fixture = Fixture::new();
         fixture.adds("laptop", FUTURE);
+        // The fastest of many is the work alone, whatever else the machine does.
         let mut fastest = [Duration::MAX; 2];
-        for _ in 0..4 {
+        for round in 0..12 {
+            let peer = Peer::Ip([10, 0, 1, round].into());
             for (name, fastest) in ["laptop", "nobody-here"].into_iter().zip(&mut fastest) {
                 let start = Instant::now();
-                let refused = fixture.tokens.check(wrong(name), PEER).await;
+                let refused = fixture.tokens.check(wrong(name), peer).await;
                 assert_eq!(refused, Err(Refusal::Unknown));
                 *fastest = start.elapsed().min(*fastest);
             }
         }
-        let [known, unknown] = fastest.map(|time| time.as_secs_f64());
-        assert!(
-            unknown > known / 3.0 && known > unknown / 3.0,
-            "{fastest:?}"
-        );
+        let [known, unknown] = fastest;
+        assert!(unknown * 5 > known && known * 5 > unknown, "{fastest:?}");
     }
 
     #[test]
