@@ -1,23 +1,42 @@
-//! Who is asking: a browser signs in with a one-time link and is known by a cookie from then on.
+//! Who is asking. There are three ways to be known, and a manager takes one or several: a one-time
+//! link, a field in which a front says whom it has signed in ([`header`]), and an access token
+//! ([`tokens`]). By a link or a token a browser gets a cookie, and is known by that from then on.
 //!
-//! Both last no longer than this start of the manager, as its sessions do.
+//! Cookies and links last no longer than this start of the manager. A cookie that was got by a token
+//! ends with the token.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use hpc_proxy::{
     auth::{NoRandom, Token},
     headers,
-    http1::fields::Fields,
+    http1::{
+        fields::{Field, Fields},
+        name::Name,
+    },
     link::{self, BadCode, Redeemed},
+    service::Peer,
 };
 use thiserror::Error;
 
 use crate::names::UserName;
+use access_token::AccessToken;
+use header::{HeaderError, TrustedHeader};
+use tokens::{Grant, Refusal, Tokens};
 
+pub mod access_token;
+mod attempts;
+pub mod header;
+pub mod network;
+pub mod token_file;
+pub mod tokens;
+
+/// Browsers that a user is signed in with at a time: the next takes the place of the first.
+const MOST_BROWSERS: usize = 32;
 /// How long a browser stays signed in.
 const SIGNED_IN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Between the user and the code in a link; in no name, and plain in a URL.
@@ -45,26 +64,103 @@ pub fn mint(key: &Token, user: &UserName, now: SystemTime) -> Result<String, NoR
     ))
 }
 
+/// The ways to be known that a manager takes.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// One-time links.
+    pub links: bool,
+    /// What a front says.
+    pub header: Option<TrustedHeader>,
+    /// Access tokens.
+    pub tokens: Option<Arc<Tokens>>,
+}
+
+impl Ways {
+    /// Links alone.
+    pub fn links() -> Self {
+        Self {
+            links: true,
+            header: None,
+            tokens: None,
+        }
+    }
+}
+
+/// What a request says about who makes it, taken off it: none of it may travel on.
+#[derive(Debug)]
+pub struct Claims {
+    /// By a field of the front's.
+    stated: Option<UserName>,
+    /// By a token of ours in `Authorization` (RFC 6750 section 2.1), if it is one.
+    bearer: Option<Option<AccessToken>>,
+}
+
+/// A user, and how they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who it is.
+    pub user: UserName,
+    /// How.
+    pub by: By,
+}
+
+/// How a user is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// What a front says.
+    Header,
+    /// A token with the request.
+    Bearer,
+    /// A cookie of this sign-in.
+    Cookie(SignInNumber),
+}
+
+/// Which sign-in of a browser it was; no secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignInNumber(pub(crate) u64);
+
 /// Who has signed in.
 #[derive(Debug)]
 pub struct SignedIn {
     key: Token,
+    ways: Ways,
     redeemed: Redeemed,
+    browsers: Mutex<Browsers>,
+}
+
+#[derive(Debug, Default)]
+struct Browsers {
+    next: u64,
     /// By the cookie's value: 256 random bits, so that no timing of a look-up helps to find one.
-    browsers: Mutex<HashMap<String, (UserName, SystemTime)>>,
+    by_cookie: HashMap<String, Browser>,
+}
+
+#[derive(Debug)]
+struct Browser {
+    user: UserName,
+    until: SystemTime,
+    number: SignInNumber,
+    /// The token that it came by, if it did.
+    grant: Option<Grant>,
 }
 
 impl SignedIn {
     /// Nobody yet; `key` is what links are minted with.
-    pub fn new(key: Token) -> Self {
+    pub fn new(key: Token, ways: Ways) -> Self {
         Self {
             key,
+            ways,
             redeemed: Redeemed::default(),
             browsers: Mutex::default(),
         }
     }
 
-    /// Takes a code, once; the user that it signs in and the value of the cookie.
+    /// The ways to be known.
+    pub fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
+    /// Takes a link's code, once; the user that it signs in and the value of the cookie.
     ///
     /// # Errors
     /// See [`SignInError`].
@@ -72,26 +168,144 @@ impl SignedIn {
         let (user, code) = code.split_once(SEPARATOR).ok_or(BadCode)?;
         self.redeemed.redeem(&self.key, user, code, now)?;
         let user: UserName = user.parse().map_err(|_| BadCode)?;
-        let secret = Token::random()?.reveal();
-        let mut browsers = self.browsers();
-        browsers.retain(|_, (_, until)| now < *until);
-        browsers.insert(secret.clone(), (user.clone(), now + SIGNED_IN_FOR));
+        let secret = self.remember(user.clone(), None, now)?;
         Ok((user, secret))
     }
 
-    /// Who sends these fields, by the cookie called `cookie`.
-    pub fn user(&self, fields: &Fields, cookie: &str, now: SystemTime) -> Option<UserName> {
-        let browsers = self.browsers();
-        // A dev server may have set another by that name, for a path of its own.
-        headers::cookie(fields, cookie).find_map(|secret| {
-            let (user, until) = browsers.get(std::str::from_utf8(secret).ok()?)?;
-            (now < *until).then(|| user.clone())
+    /// Signs a browser in that has shown a token; the value of the cookie.
+    ///
+    /// # Errors
+    /// When the operating system has no random bytes.
+    pub fn sign_in_by(&self, grant: Grant, now: SystemTime) -> Result<String, NoRandom> {
+        self.remember(grant.user.clone(), Some(grant), now)
+    }
+
+    /// Forgets the browser that sends these fields.
+    pub fn sign_out(&self, fields: &Fields, cookie: &str) {
+        let mut browsers = self.browsers();
+        for secret in headers::cookie(fields, cookie) {
+            if let Ok(secret) = std::str::from_utf8(secret) {
+                browsers.by_cookie.remove(secret);
+            }
+        }
+    }
+
+    /// Takes everything off a request of `peer`'s that says who makes it, but for the cookie.
+    ///
+    /// # Errors
+    /// When a field of the front's is there and signs nobody in.
+    pub fn take_claims(&self, fields: &mut Fields, peer: Peer) -> Result<Claims, HeaderError> {
+        let mut shown = fields.iter().filter_map(bearer);
+        let first = shown.next().map(|token| {
+            let token = std::str::from_utf8(token).ok()?;
+            token.parse().ok()
+        });
+        let bearer = if shown.next().is_none() {
+            first
+        } else {
+            Some(None)
+        };
+        drop(shown);
+        fields.retain(|field| self::bearer(field).is_none());
+        let header = self.ways.header.as_ref();
+        let stated = header.map(|header| header.take(fields, peer)).transpose()?;
+        Ok(Claims {
+            stated: stated.flatten(),
+            bearer,
         })
     }
 
-    fn browsers(&self) -> std::sync::MutexGuard<'_, HashMap<String, (UserName, SystemTime)>> {
+    /// Who makes a request of `peer`'s, as far as it claims.
+    ///
+    /// # Errors
+    /// When it shows a token that signs nobody in.
+    pub async fn claimed(&self, claims: Claims, peer: Peer) -> Result<Option<Known>, Refusal> {
+        if let Some(user) = claims.stated {
+            let by = By::Header;
+            return Ok(Some(Known { user, by }));
+        }
+        let (Some(token), Some(tokens)) = (claims.bearer, &self.ways.tokens) else {
+            return Ok(None);
+        };
+        let grant = tokens.check(token.ok_or(Refusal::Unknown)?, peer).await?;
+        let (user, by) = (grant.user, By::Bearer);
+        Ok(Some(Known { user, by }))
+    }
+
+    /// Whether somebody who was known so is known still.
+    pub fn holds(&self, by: By, now: SystemTime) -> bool {
+        let By::Cookie(number) = by else {
+            return true;
+        };
+        let browsers = self.browsers();
+        let mut all = browsers.by_cookie.values();
+        all.any(|browser| browser.number == number && self.is_good(browser, now))
+    }
+
+    /// Who sends these fields, by the cookie called `cookie`.
+    pub fn user(&self, fields: &Fields, cookie: &str, now: SystemTime) -> Option<Known> {
+        let browsers = self.browsers();
+        // A dev server may have set another by that name, for a path of its own.
+        headers::cookie(fields, cookie).find_map(|secret| {
+            let browser = browsers.by_cookie.get(std::str::from_utf8(secret).ok()?)?;
+            self.is_good(browser, now).then(|| Known {
+                user: browser.user.clone(),
+                by: By::Cookie(browser.number),
+            })
+        })
+    }
+
+    fn is_good(&self, browser: &Browser, now: SystemTime) -> bool {
+        let tokens = self.ways.tokens.as_ref();
+        let holds = |grant| tokens.is_some_and(|tokens| tokens.holds(grant));
+        now < browser.until && browser.grant.as_ref().is_none_or(holds)
+    }
+
+    fn remember(
+        &self,
+        user: UserName,
+        grant: Option<Grant>,
+        now: SystemTime,
+    ) -> Result<String, NoRandom> {
+        let secret = Token::random()?.reveal();
+        let mut browsers = self.browsers();
+        browsers
+            .by_cookie
+            .retain(|_, browser| self.is_good(browser, now));
+        let of_user = browsers.by_cookie.iter().filter(|(_, it)| it.user == user);
+        if of_user.clone().count() >= MOST_BROWSERS
+            && let Some((first, _)) = of_user.min_by_key(|(_, browser)| browser.number.0)
+        {
+            let first = first.clone();
+            browsers.by_cookie.remove(&first);
+        }
+        let number = SignInNumber(browsers.next);
+        browsers.next += 1;
+        let browser = Browser {
+            user,
+            until: now + SIGNED_IN_FOR,
+            number,
+            grant,
+        };
+        browsers.by_cookie.insert(secret.clone(), browser);
+        Ok(secret)
+    }
+
+    fn browsers(&self) -> std::sync::MutexGuard<'_, Browsers> {
         self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is shown as a token of ours in `Authorization`. Whatever else is there is meant for a dev
+/// server.
+fn bearer(field: Field<'_>) -> Option<&[u8]> {
+    if field.name != Name::Authorization {
+        return None;
+    }
+    let end = field.value.iter().position(u8::is_ascii_whitespace)?;
+    let (scheme, token) = (&field.value[..end], field.value[end..].trim_ascii());
+    (scheme.eq_ignore_ascii_case(b"bearer") && token.starts_with(access_token::PREFIX.as_bytes()))
+        .then_some(token)
 }
 
 #[cfg(test)]
@@ -122,13 +336,16 @@ mod tests {
     #[test]
     fn a_link_signs_its_user_in_once() {
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone());
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
         let code = mint(&key, &alice(), NOW).unwrap();
         let (user, secret) = signed_in.sign_in(&code, NOW).unwrap();
         assert_eq!(user, alice());
         assert_eq!(
             signed_in.user(&with_cookie(&secret), COOKIE, NOW),
-            Some(alice())
+            Some(Known {
+                user: alice(),
+                by: By::Cookie(SignInNumber(0))
+            })
         );
         assert!(signed_in.sign_in(&code, NOW).is_err());
     }
@@ -136,7 +353,7 @@ mod tests {
     #[test]
     fn a_cookie_ends_with_its_time_and_its_manager() {
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone());
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
         let code = mint(&key, &alice(), NOW).unwrap();
         let (_, secret) = signed_in.sign_in(&code, NOW).unwrap();
         assert_eq!(
@@ -144,16 +361,34 @@ mod tests {
             None
         );
         assert_eq!(
-            SignedIn::new(key).user(&with_cookie(&secret), COOKIE, NOW),
+            SignedIn::new(key, Ways::links()).user(&with_cookie(&secret), COOKIE, NOW),
             None
         );
+    }
+
+    #[test]
+    fn the_first_of_very_many_browsers_is_signed_out() {
+        let key = Token::random().unwrap();
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
+        let comes = |user: &str| {
+            let code = mint(&key, &user.parse().unwrap(), NOW).unwrap();
+            signed_in.sign_in(&code, NOW).unwrap().1
+        };
+        let is_in = |secret| signed_in.user(&with_cookie(secret), COOKIE, NOW).is_some();
+        let (bob, first, second) = (comes("bob"), comes("alice"), comes("alice"));
+        for _ in 2..MOST_BROWSERS {
+            comes("alice");
+        }
+        assert!(is_in(&first));
+        comes("alice");
+        assert!(!is_in(&first) && is_in(&second) && is_in(&bob));
     }
 
     // S32.
     #[test]
     fn a_link_cannot_be_made_anothers() {
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone());
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
         let code = mint(&key, &alice(), NOW).unwrap().replace("alice", "bob");
         assert!(signed_in.sign_in(&code, NOW).is_err());
         let foreign = mint(&Token::random().unwrap(), &alice(), NOW).unwrap();
@@ -163,7 +398,7 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_is_signed_in_by_chance(code in ".{0,40}|alice~.{0,40}", secret in "[ -:<-~]{0,64}") {
-            let signed_in = SignedIn::new(Token::random().unwrap());
+            let signed_in = SignedIn::new(Token::random().unwrap(), Ways::links());
             prop_assert!(signed_in.sign_in(&code, NOW).is_err());
             prop_assert_eq!(signed_in.user(&with_cookie(&secret), COOKIE, NOW), None);
         }

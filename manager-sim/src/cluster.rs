@@ -15,7 +15,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{job::one_line, names::Login, shell::quote};
+use crate::{
+    job::one_line,
+    names::{Login, UserName},
+    shell::quote,
+};
 
 mod lifeline;
 mod master;
@@ -37,10 +41,14 @@ const END: &str = "hpc-manager:end:";
 /// How ssh is called for one account.
 #[derive(Clone, Debug)]
 pub struct Ssh {
+    /// Whose it is: a user of the manager.
+    pub user: UserName,
     /// The account and its login node.
     pub login: Login,
     /// A configuration file in place of the user's own.
     pub config: Option<PathBuf>,
+    /// The key that opens it, and no other; an absolute path without anything that ssh expands.
+    pub key: Option<PathBuf>,
 }
 
 impl Ssh {
@@ -50,6 +58,12 @@ impl Ssh {
         let mut command = Command::new("ssh");
         if let Some(config) = &self.config {
             command.arg("-F").arg(config);
+        }
+        if let Some(key) = &self.key {
+            command
+                .arg("-i")
+                .arg(key)
+                .args(["-o", "IdentitiesOnly=yes"]);
         }
         command
             // Nobody is there to answer a question.
@@ -213,6 +227,31 @@ mod tests {
     fn in_shell(command: &str) -> Option<(i32, String)> {
         let output = Command::new("sh").args(["-c", command]).output().unwrap();
         unframed(&String::from_utf8_lossy(&output.stdout))
+    }
+
+    #[test]
+    fn ssh_is_given_the_users_key_and_no_other() {
+        let mut ssh = Ssh {
+            user: "alice".parse().unwrap(),
+            login: "a1@login".parse().unwrap(),
+            config: Some("/conf".into()),
+            key: None,
+        };
+        let line = |ssh: &Ssh| {
+            let command = ssh.client(&[], "true");
+            let args = command.as_std().get_args();
+            args.map(|arg| arg.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert!(line(&ssh).starts_with("-F /conf -T ") && !line(&ssh).contains("-i "));
+        assert!(line(&ssh).ends_with(" -- a1@login true"));
+        ssh.key = Some("/keys/alice".into());
+        let with_key = line(&ssh);
+        assert!(
+            with_key.contains(" -i /keys/alice -o IdentitiesOnly=yes "),
+            "{with_key}"
+        );
     }
 
     #[test]

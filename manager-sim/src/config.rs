@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     error::Error as StdError,
-    fs, io,
+    fs,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -14,7 +14,6 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use hpc_proxy::hostname::Domain;
 use serde::Deserialize;
-use thiserror::Error;
 
 use crate::{
     cluster::Ssh,
@@ -23,13 +22,27 @@ use crate::{
         Resources,
         script::{IdeKind, JobScript},
     },
-    names::{HostName, Login, UserName},
+    names::{HostName, TokenName, UserName},
 };
+use error::Gathered;
+pub use error::{ConfigError, ConfigErrors};
+use identity::HeaderSettings;
+pub use identity::Identity;
+pub use listen::Listen;
+use people::{ClusterSettings, UserSettings};
+
+mod error;
+mod identity;
+mod listen;
+mod people;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 /// Every name below it is this machine, to browsers (RFC 6761 section 6.3).
 const DEFAULT_SUBDOMAINS: &str = "localhost";
 const DEFAULT_LOCAL_PORT: u16 = 9000;
+/// How long a token is good, unless somebody says otherwise, and at most: ten years.
+const DEFAULT_DAYS: u16 = 90;
+const MOST_DAYS: i64 = 3650;
 const DEFAULT_TIME: &str = "4:00:00";
 const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_PORT\" \
     --connection-token-file \"$IDE_TOKEN_FILE\" --accept-server-license-terms";
@@ -81,6 +94,50 @@ enum Command {
         /// Whom it signs in.
         user: UserName,
     },
+    /// Makes, lists and removes access tokens.
+    Token(TokenArgs),
+    /// Says what a configuration means, or everything that is wrong with it, and serves nobody.
+    Check(Box<ServeArgs>),
+}
+
+#[derive(Debug, Args)]
+struct TokenArgs {
+    #[command(subcommand)]
+    action: TokenCommand,
+    /// The manager's TOML file: it says where the tokens are, and which users there are.
+    #[arg(long, env = "HPC_MANAGER_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where the tokens are [default: tokens.toml in the manager's directory].
+    #[arg(
+        long,
+        env = "HPC_MANAGER_TOKEN_FILE",
+        value_name = "FILE",
+        global = true
+    )]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Makes a token and prints it, once: the manager keeps a hash of it alone.
+    Add {
+        /// What to call it.
+        name: TokenName,
+        /// Whom it signs in [default: the user called NAME].
+        #[arg(long)]
+        user: Option<UserName>,
+        /// How long it is good.
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_DAYS,
+            value_parser = clap::value_parser!(u16).range(1..=MOST_DAYS))]
+        days: u16,
+    },
+    /// Lists the tokens.
+    Ls,
+    /// Removes a token. Within seconds it is good no more, nor is whoever signed in by it.
+    Rm {
+        /// What it is called.
+        name: TokenName,
+    },
 }
 
 /// Where the manager keeps its files.
@@ -112,9 +169,10 @@ struct ServeArgs {
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Settings {
-    /// Where to serve browsers; port 0 is any free one [default: 127.0.0.1:8080].
-    #[arg(long, env = "HPC_MANAGER_LISTEN", value_name = "IP:PORT")]
-    listen: Option<SocketAddr>,
+    /// Where to serve browsers: an address, where port 0 is any free one, or a Unix socket for a front
+    /// on this machine [default: 127.0.0.1:8080].
+    #[arg(long, env = "HPC_MANAGER_LISTEN", value_name = "IP:PORT|unix:PATH")]
+    listen: Option<String>,
     /// Where to tell whoever watches over the manager of its health (`/health`) and its counts (`/metrics`, for
     /// Prometheus), without asking who they are [default: nowhere].
     #[arg(long, env = "HPC_MANAGER_WATCH_LISTEN", value_name = "IP:PORT")]
@@ -144,6 +202,24 @@ struct Settings {
         value_delimiter = ','
     )]
     login: Vec<String>,
+    /// The ways in which people are known, of `link`, `header` and `tokens` [default: link]. `header`
+    /// needs `[trusted-header]` in the file.
+    #[arg(
+        long,
+        env = "HPC_MANAGER_IDENTITY",
+        value_name = "WAY",
+        value_delimiter = ','
+    )]
+    identity: Option<Vec<String>>,
+    /// Where the access tokens are [default: tokens.toml in the manager's directory].
+    #[arg(long, env = "HPC_MANAGER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[arg(skip)]
+    trusted_header: Option<HeaderSettings>,
+    #[arg(skip)]
+    user: Vec<UserSettings>,
+    #[arg(skip)]
+    cluster: Vec<ClusterSettings>,
     /// The ssh configuration [default: the user's own].
     #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
     ssh_config: Option<PathBuf>,
@@ -192,13 +268,43 @@ pub enum Config {
         /// The manager's directory.
         state_dir: PathBuf,
     },
+    /// Do this with the tokens in this file.
+    Token {
+        /// What.
+        action: TokenAction,
+        /// Where they are.
+        file: PathBuf,
+    },
+    /// Say what it means.
+    Check(Result<Box<Serve>, ConfigErrors>),
+}
+
+/// What to do with tokens.
+#[derive(Debug)]
+pub enum TokenAction {
+    /// Make one.
+    Add {
+        /// What to call it.
+        name: TokenName,
+        /// Whom it signs in.
+        user: UserName,
+        /// How long.
+        days: u16,
+    },
+    /// List them.
+    List,
+    /// Remove one.
+    Remove {
+        /// What it is called.
+        name: TokenName,
+    },
 }
 
 /// How to serve.
 #[derive(Debug)]
 pub struct Serve {
     /// Where browsers come in.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Where it is watched over, if it is.
     pub watch_listen: Option<SocketAddr>,
     /// Names of the manager besides those of the loopback.
@@ -207,6 +313,8 @@ pub struct Serve {
     pub front: Option<Front>,
     /// Below which dev servers have hosts of their own, if they have.
     pub subdomains: Option<Domain>,
+    /// How people are known.
+    pub identity: Identity,
     /// The users' accounts, each user once.
     pub logins: Vec<Ssh>,
     /// Where a single user's tunnel begins.
@@ -219,50 +327,6 @@ pub struct Serve {
     pub state_dir: PathBuf,
     /// Whether jobs end with the manager.
     pub cancel_on_exit: bool,
-}
-
-/// Why there is no configuration.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read `{path}`")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file cannot be understood.
-    #[error("cannot understand `{path}`")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// A setting is wrong.
-    #[error("bad `{setting}`")]
-    Setting {
-        /// Which.
-        setting: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// Every address, or one that no browser can be pointed at by name: then a name is needed.
-    #[error("`{0}` is no address to open in a browser; --host gives this manager's name")]
-    NoHost(IpAddr),
-    /// Nobody to serve.
-    #[error("no `login` is given")]
-    NoLogin,
-    /// A user twice.
-    #[error("user `{0}` has two logins")]
-    TwoLogins(UserName),
-    /// Neither a directory nor a home is known.
-    #[error("no `state-dir` is given, and there is no home directory")]
-    NoStateDir,
 }
 
 impl Cli {
@@ -284,25 +348,58 @@ impl Cli {
     /// Reads the file, if one is given, and checks everything.
     ///
     /// # Errors
-    /// See [`ConfigError`].
-    pub fn into_config(self) -> Result<Config, ConfigError> {
-        let state_dir = self.place.resolve()?;
-        let args = match self.command {
-            Some(Command::Link { user }) => return Ok(Config::Link { user, state_dir }),
-            Some(Command::Serve(args)) => *args,
-            None => self.serve,
+    /// With everything that is wrong.
+    pub fn into_config(self) -> Result<Config, ConfigErrors> {
+        let state_dir = self.place.resolve().map_err(ConfigErrors::from);
+        let command = self.command.unwrap_or(Command::Serve(Box::new(self.serve)));
+        Ok(match command {
+            Command::Serve(args) => Config::Serve(Box::new(args.into_serve(state_dir?)?)),
+            Command::Link { user } => Config::Link {
+                user,
+                state_dir: state_dir?,
+            },
+            Command::Token(args) => args.resolve(&state_dir?)?,
+            Command::Check(args) => {
+                let serve = state_dir.and_then(|state_dir| args.into_serve(state_dir));
+                Config::Check(serve.map(Box::new))
+            }
+        })
+    }
+}
+
+impl ServeArgs {
+    fn into_serve(self, state_dir: PathBuf) -> Result<Serve, ConfigErrors> {
+        let mut wrong = Gathered::default();
+        let file = Settings::read_if(self.config.as_deref(), &mut wrong);
+        let settings = self.settings.or(file);
+        settings.check(state_dir, self.cancel_on_exit, wrong)
+    }
+}
+
+impl TokenArgs {
+    fn resolve(self, state_dir: &Path) -> Result<Config, ConfigErrors> {
+        let mut wrong = Gathered::default();
+        let settings = Settings::read_if(self.config.as_deref(), &mut wrong);
+        let users = settings.accounts(&mut wrong);
+        let file = self.token_file.or(settings.token_file);
+        let file = wrong.ok(identity::token_path(file, state_dir));
+        let action = match self.action {
+            TokenCommand::Add { name, user, days } => {
+                let user = user.or_else(|| name.as_str().parse().ok());
+                let user = user.expect("names have one grammar");
+                // Without a file only the manager knows who they are.
+                if !users.is_empty() && !users.iter().any(|ssh| ssh.user == user) {
+                    wrong.push(ConfigError::Setting {
+                        setting: "user",
+                        source: format!("`{user}` has no account").into(),
+                    });
+                }
+                TokenAction::Add { name, user, days }
+            }
+            TokenCommand::Ls => TokenAction::List,
+            TokenCommand::Rm { name } => TokenAction::Remove { name },
         };
-        let file = args
-            .config
-            .as_deref()
-            .map(Settings::read)
-            .transpose()?
-            .unwrap_or_default();
-        let serve = args
-            .settings
-            .or(file)
-            .check(state_dir, args.cancel_on_exit)?;
-        Ok(Config::Serve(Box::new(serve)))
+        wrong.finish(file.map(|file| Config::Token { action, file }))
     }
 }
 
@@ -322,19 +419,54 @@ impl Place {
 }
 
 impl Settings {
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+    /// The settings of a file, as far as they can be understood; none without a file.
+    fn read_if(path: Option<&Path>, wrong: &mut Gathered) -> Self {
+        let Some(path) = path else {
+            return Self::default();
+        };
         let at = || path.to_owned();
-        let text =
-            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: at(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
-            path: at(),
-            source: Box::new(source),
-        })
+        let text = fs::read_to_string(path);
+        let text = wrong.ok(text.map_err(|source| ConfigError::Read { path: at(), source }));
+        let parsed = text.map(|text| text.parse::<toml::Table>());
+        let table = parsed.and_then(|table| {
+            wrong.ok(table.map_err(|source| ConfigError::Parse {
+                path: at(),
+                source: Box::new(source),
+            }))
+        });
+        let mut settings = Self::default();
+        // One by one, so that each that is wrong is told.
+        for (setting, value) in table.unwrap_or_default() {
+            let alone = toml::Table::from_iter([(setting.clone(), value)]);
+            let read = Self::deserialize(alone).map_err(|source| ConfigError::ParseSetting {
+                path: at(),
+                setting,
+                source: Box::new(source),
+            });
+            settings = settings.or(wrong.ok(read).unwrap_or_default());
+        }
+        settings
+    }
+
+    /// Everybody's account, each user once.
+    fn accounts(&self, wrong: &mut Gathered) -> Vec<Ssh> {
+        let (users, clusters) = (self.user.clone(), self.cluster.clone());
+        let config = self.ssh_config.as_deref();
+        let accounts = people::accounts(&self.login, users, clusters, config, wrong);
+        let mut users = BTreeSet::new();
+        for ssh in &accounts {
+            if !users.insert(&ssh.user) {
+                wrong.push(ConfigError::TwoLogins(ssh.user.clone()));
+            }
+        }
+        accounts
     }
 
     /// These settings, and where there is none, `other`'s.
     fn or(self, other: Self) -> Self {
-        let longer = |own: Vec<_>, other| if own.is_empty() { other } else { own };
+        fn longer<T>(own: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if own.is_empty() { other } else { own }
+        }
         Self {
             listen: self.listen.or(other.listen),
             watch_listen: self.watch_listen.or(other.watch_listen),
@@ -342,6 +474,11 @@ impl Settings {
             url: self.url.or(other.url),
             subdomains: self.subdomains.or(other.subdomains),
             login: longer(self.login, other.login),
+            identity: self.identity.or(other.identity),
+            token_file: self.token_file.or(other.token_file),
+            trusted_header: self.trusted_header.or(other.trusted_header),
+            user: longer(self.user, other.user),
+            cluster: longer(self.cluster, other.cluster),
             ssh_config: self.ssh_config.or(other.ssh_config),
             local_port: self.local_port.or(other.local_port),
             ide_kind: self.ide_kind.or(other.ide_kind),
@@ -355,69 +492,89 @@ impl Settings {
         }
     }
 
-    fn check(self, state_dir: PathBuf, cancel_on_exit: bool) -> Result<Serve, ConfigError> {
-        let logins = parse_all::<Login>("login", &self.login)?;
-        let mut users = BTreeSet::new();
-        if let Some(twice) = logins.iter().find(|login| !users.insert(&login.user)) {
-            return Err(ConfigError::TwoLogins(twice.user.clone()));
+    fn check(
+        self,
+        state_dir: PathBuf,
+        cancel_on_exit: bool,
+        mut wrong: Gathered,
+    ) -> Result<Serve, ConfigErrors> {
+        let logins = self.accounts(&mut wrong);
+        // Where something could not be read, that may have been it.
+        if logins.is_empty() && !wrong.is_any() {
+            wrong.push(ConfigError::NoLogin);
         }
-        if logins.is_empty() {
-            return Err(ConfigError::NoLogin);
-        }
-        let ssh = |login| Ssh {
-            login,
-            config: self.ssh_config.clone(),
-        };
-        let listen = match self.listen {
-            Some(listen) => listen,
-            None => parse("listen", DEFAULT_LISTEN)?,
-        };
-        let front: Option<Front> = self.url.map(|url| parse("url", &url)).transpose()?;
+        let identity = identity::identity(
+            self.identity.as_deref(),
+            self.trusted_header,
+            self.token_file,
+            &state_dir,
+            &mut wrong,
+        );
+        let listen: Option<Listen> = wrong.ok(parse(
+            "listen",
+            self.listen.as_deref().unwrap_or(DEFAULT_LISTEN),
+        ));
+        let front: Option<Front> = self.url.and_then(|url| wrong.ok(parse("url", &url)));
         let mut names = self.host;
         if let Some(host) = front.as_ref().map(Front::host)
             && !host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         {
             names.push(host.to_owned());
         }
-        let at_home = listen.ip().is_loopback() && front.is_none();
+        let hosts = match &listen {
+            Some(Listen::Tcp(address)) => wrong.ok(hosts(&names, address.ip())),
+            Some(Listen::Unix(_)) if front.is_none() => {
+                wrong.push(ConfigError::NoUrl);
+                None
+            }
+            Some(Listen::Unix(_)) | None => wrong.ok(parse_all("host", &names)),
+        };
+        let at_home = listen.as_ref().is_some_and(Listen::is_here) && front.is_none();
         let subdomains = match self.subdomains.as_deref() {
             None if at_home => Some(DEFAULT_SUBDOMAINS),
             None | Some("") => None,
             Some(domain) => Some(domain),
         };
-        Ok(Serve {
-            listen,
-            watch_listen: self.watch_listen,
-            hosts: hosts(&names, listen.ip())?,
-            front,
-            subdomains: subdomains
-                .map(|domain| parse("subdomains", domain))
-                .transpose()?,
-            logins: logins.into_iter().map(ssh).collect(),
-            local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
-            script: JobScript {
-                kind: match self.ide_kind {
-                    Some(kind) => parse("ide-kind", &kind)?,
-                    None => IdeKind::default(),
+        let subdomains = subdomains.and_then(|domain| wrong.ok(parse("subdomains", domain)));
+        let kind = match self.ide_kind {
+            Some(kind) => wrong.ok(parse("ide-kind", &kind)),
+            None => Some(IdeKind::default()),
+        };
+        let time = self.time.as_deref().unwrap_or(DEFAULT_TIME);
+        let time = wrong.ok(parse("time", time));
+        let memory = self.mem.and_then(|mem| wrong.ok(parse("mem", &mem)));
+        let partition = self.partition.as_deref();
+        let partition = partition.and_then(|name| wrong.ok(parse("partition", name)));
+        let serve = match (listen, hosts, kind, time) {
+            (Some(listen), Some(hosts), Some(kind), Some(time)) => Some(Serve {
+                listen,
+                watch_listen: self.watch_listen,
+                hosts,
+                front,
+                subdomains,
+                identity,
+                logins,
+                local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
+                script: JobScript {
+                    kind,
+                    hpc_proxy: self.hpc_proxy_command.unwrap_or_else(|| "hpc-proxy".into()),
+                    ide_command: self
+                        .ide_command
+                        .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
+                    private_localhost: self.private_localhost.unwrap_or(true),
                 },
-                hpc_proxy: self.hpc_proxy_command.unwrap_or_else(|| "hpc-proxy".into()),
-                ide_command: self
-                    .ide_command
-                    .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
-                private_localhost: self.private_localhost.unwrap_or(true),
-            },
-            resources: Resources {
-                time: parse("time", self.time.as_deref().unwrap_or(DEFAULT_TIME))?,
-                cpus: self.cpus.unwrap_or(NonZeroU32::MIN),
-                memory: self.mem.map(|mem| parse("mem", &mem)).transpose()?,
-                partition: self
-                    .partition
-                    .map(|name| parse("partition", &name))
-                    .transpose()?,
-            },
-            state_dir,
-            cancel_on_exit,
-        })
+                resources: Resources {
+                    time,
+                    cpus: self.cpus.unwrap_or(NonZeroU32::MIN),
+                    memory,
+                    partition,
+                },
+                state_dir,
+                cancel_on_exit,
+            }),
+            _ => None,
+        };
+        wrong.finish(serve)
     }
 }
 
@@ -453,7 +610,7 @@ fn hosts(given: &[String], listen: IpAddr) -> Result<Vec<HostName>, ConfigError>
 mod tests {
     use super::*;
 
-    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+    fn config(args: &[&str]) -> Result<Config, ConfigErrors> {
         let args = [&["hpc-manager"], args, &["--state-dir", "/run/x"]].concat();
         Cli::try_parse_from(args).unwrap().into_config()
     }
@@ -461,14 +618,14 @@ mod tests {
     fn serve(args: &[&str]) -> Serve {
         match config(args).unwrap() {
             Config::Serve(serve) => *serve,
-            Config::Link { .. } => panic!("serve is meant"),
+            other => panic!("serve is meant: {other:?}"),
         }
     }
 
     #[test]
     fn a_login_is_all_that_is_needed() {
         let serve = serve(&["--login", "alice@login"]);
-        assert_eq!(serve.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(serve.local_port, 9000);
         assert_eq!(serve.script.kind, IdeKind::Vscode);
         assert!(serve.script.private_localhost);
@@ -492,7 +649,7 @@ mod tests {
         assert_eq!((serve.logins.len(), serve.local_port), (2, 9200));
         assert_eq!(serve.script.kind, IdeKind::Other);
         assert_eq!(serve.resources.time, "1:00:00".parse().unwrap());
-        assert_eq!(serve.listen.port(), 0);
+        assert_eq!(serve.listen.to_string(), "127.0.0.1:0");
     }
 
     #[test]
@@ -503,6 +660,8 @@ mod tests {
             "url",
             "subdomains",
             "login",
+            "identity",
+            "token-file",
             "ssh-config",
             "local-port",
             "ide-kind",
@@ -520,6 +679,8 @@ mod tests {
             "https://a",
             "a",
             "a@a",
+            "tokens",
+            "/a",
             "/a",
             "1",
             "vscode",
@@ -537,6 +698,8 @@ mod tests {
             "\"https://b\"",
             "\"b\"",
             "[\"b@b\"]",
+            "[\"tokens\", \"link\"]",
+            "\"/b\"",
             "\"/b\"",
             "2",
             "\"other\"",
@@ -574,7 +737,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let says = |args: &[&str]| config(args).unwrap_err().to_string();
+        let says = |args: &[&str]| {
+            let errors = config(args).unwrap_err();
+            let said: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            said.join(", ")
+        };
         assert_eq!(says(&[]), "no `login` is given");
         assert_eq!(
             says(&["--login", "a@b", "--login", "a@c"]),
@@ -589,6 +756,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "logins = []").unwrap();
         let path = file.path().to_str().unwrap();
+        assert_eq!(
+            says(&["--config", path]),
+            format!("cannot understand `logins` in `{path}`")
+        );
+        fs::write(file.path(), "login = [").unwrap();
         assert_eq!(
             says(&["--config", path]),
             format!("cannot understand `{path}`")
@@ -608,7 +780,8 @@ mod tests {
         assert_eq!(domain(&["--url", "https://hpc.example.org"]), None);
         assert_eq!(domain(&["--subdomains", "Apps.example.org"]), apps);
         let bad = config(&["--login", "a@b", "--subdomains", "*.localhost"]);
-        assert_eq!(bad.unwrap_err().to_string(), "bad `subdomains`");
+        let bad = bad.unwrap_err().to_string();
+        assert!(bad.starts_with("bad `subdomains`"), "{bad}");
         let front = serve(&["--login", "a@b", "--url", "https://hpc.example.org"]);
         assert_eq!(front.hosts[0].as_str(), "hpc.example.org");
     }

@@ -84,6 +84,11 @@ impl Front {
         );
         format!("{name}={secret}; HttpOnly; SameSite=Lax; Path=/{secure}")
     }
+
+    /// What takes that cookie away again.
+    pub fn no_cookie(&self) -> String {
+        format!("{}; Max-Age=0", self.cookie(""))
+    }
 }
 
 /// The cookie of a signed-in browser. It never reaches a dev server.

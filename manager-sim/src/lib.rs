@@ -4,6 +4,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod auth;
+pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod front;
@@ -20,8 +21,11 @@ pub mod router;
 pub mod session;
 pub mod sessions;
 pub mod shell;
+pub mod sign_in;
+pub mod socket_file;
 pub mod state;
 pub mod state_dir;
+pub mod token_command;
 pub mod tunnel;
 pub mod upstream;
 pub mod watch;

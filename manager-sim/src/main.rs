@@ -2,6 +2,7 @@
 
 use std::{
     io::{IsTerminal, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,19 +16,23 @@ use hpc_proxy::{
     metrics::Metrics,
     process,
 };
+use jiff::Timestamp;
 use manager_sim::{
-    auth::{self, SignedIn},
-    config::{Cli, Config, LogFormat, Serve},
+    auth::{self, SignedIn, Ways, tokens::Tokens},
+    check::Report,
+    config::{Cli, Config, Identity, Listen, LogFormat, Serve, TokenAction},
     front::Front,
     names::UserName,
     port_hosts::PortHosts,
     router::Router,
     sessions::{Sessions, Terms},
+    socket_file,
     state_dir::{self, StateDir},
+    token_command,
     watch::Watch,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
@@ -55,17 +60,26 @@ fn main() -> ExitCode {
     }
     let config = match cli.into_config() {
         Ok(config) => config,
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "bad configuration"
-            );
+        Err(errors) => {
+            for error in errors.iter() {
+                let (hint, error) = (error.hint(), error as &dyn std::error::Error);
+                tracing::error!(error, hint, "bad configuration");
+            }
             return ExitCode::from(USAGE);
         }
     };
     let done = match config {
         Config::Serve(config) => serve(*config),
         Config::Link { user, state_dir } => print_link(&user, &state_dir),
+        Config::Token { action, file } => change_tokens(action, &file),
+        Config::Check(config) => {
+            let report = Report::of(config);
+            let told = print(&report.to_string());
+            if !report.is_good() {
+                return ExitCode::FAILURE;
+            }
+            told
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,20 +96,28 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let state = StateDir::open(&config.state_dir)?;
-    let users: Vec<_> = config
-        .logins
-        .iter()
-        .map(|ssh| ssh.login.user.clone())
-        .collect();
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on `{}`", config.listen))?;
-    let mut authority = listener.local_addr()?.to_string();
-    if let Some(host) = config.hosts.first()
-        && config.listen.ip().is_unspecified()
-    {
-        authority = format!("{host}:{}", listener.local_addr()?.port());
-    }
+    let users: Vec<_> = config.logins.iter().map(|ssh| ssh.user.clone()).collect();
+    let ways = ways(config.identity)?;
+    // The file of a Unix socket goes with the manager.
+    let (listener, authority, _file) = match &config.listen {
+        Listen::Tcp(address) => {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on `{address}`"))?;
+            let bound = listener.local_addr()?;
+            let authority = match config.hosts.first() {
+                Some(host) if address.ip().is_unspecified() => format!("{host}:{}", bound.port()),
+                _ => bound.to_string(),
+            };
+            (Listener::from(listener), authority, None)
+        }
+        Listen::Unix(path) => {
+            let (listener, file) = socket_file::listen(path)?;
+            let listener = UnixListener::from_std(listener)?;
+            // Unused: a socket has a front.
+            (Listener::from(listener), "localhost".to_owned(), Some(file))
+        }
+    };
     let front = config.front.unwrap_or_else(|| Front::plain(authority));
     let terms = Terms {
         script: config
@@ -109,7 +131,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let sessions = Arc::new(sessions);
     let url = front.to_string();
     state.set_url(&url)?;
-    if !config.listen.ip().is_loopback() {
+    if !config.listen.is_here() {
         tracing::warn!(listen = %config.listen, "serving beyond this machine without encryption");
     }
     let watched = match config.watch_listen {
@@ -119,12 +141,14 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
-    announce(&url, &users, &state)?;
+    announce(&url, if ways.links { &users } else { &[] }, &state)?;
 
     let stop = CancellationToken::new();
+    let tokens = ways.tokens.clone();
+    let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone()),
+        signed_in: SignedIn::new(state.key().clone(), ways),
         hosts: config.hosts,
         front,
         port_hosts: config
@@ -144,7 +168,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         let (own, stop) = (Arc::new(Metrics::default()), stop.clone());
         tokio::spawn(async move { accept::serve(listeners, watch, own, &WATCHED, stop).await });
     }
-    let (listeners, served) = (vec![Listener::from(listener)], stop.clone());
+    let (listeners, served) = (vec![listener], stop.clone());
     // Pipes end with the tunnels that they go through.
     let serving = tokio::spawn(async move {
         accept::serve(listeners, router, metrics, &terms, served).await;
@@ -160,7 +184,32 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         tracing::warn!(%user, %job, "this job is left; `scancel` ends it");
     }
     served?;
+    if let Some(watching) = watching {
+        watching.await?;
+    }
     Ok(())
+}
+
+fn ways(identity: Identity) -> anyhow::Result<Ways> {
+    let tokens = identity.token_file.as_deref().map(Tokens::open).transpose();
+    Ok(Ways {
+        links: identity.links,
+        header: identity.header,
+        tokens: tokens.context("no tokens can be checked")?.map(Arc::new),
+    })
+}
+
+fn change_tokens(action: TokenAction, file: &Path) -> anyhow::Result<()> {
+    let now = Timestamp::now();
+    match action {
+        TokenAction::Add { name, user, days } => {
+            let token = token_command::add(file, name, user.clone(), days, now)?;
+            tracing::info!(%user, days, "made a token; it is shown this once");
+            print(&format!("{}\n", token.reveal()))
+        }
+        TokenAction::List => print(&token_command::list(file, now)?),
+        TokenAction::Remove { name } => Ok(token_command::remove(file, name)?),
+    }
 }
 
 fn announce(url: &str, users: &[UserName], state: &StateDir) -> anyhow::Result<()> {
@@ -172,7 +221,7 @@ fn announce(url: &str, users: &[UserName], state: &StateDir) -> anyhow::Result<(
     print(&lines)
 }
 
-fn print_link(user: &UserName, state_dir: &std::path::Path) -> anyhow::Result<()> {
+fn print_link(user: &UserName, state_dir: &Path) -> anyhow::Result<()> {
     let (key, url) = state_dir::read(state_dir).context("no manager runs here")?;
     let code = auth::mint(&key, user, SystemTime::now())?;
     print(&format!("{url}/login?code={code}\n"))

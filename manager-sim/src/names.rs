@@ -64,6 +64,14 @@ name! {
     HostName
 }
 name! {
+    /// An access token, as its owner calls it.
+    TokenName
+}
+name! {
+    /// A cluster, as the configuration calls it.
+    ClusterName
+}
+name! {
     /// A compute node, as Slurm names it.
     NodeName
 }

@@ -20,6 +20,7 @@ use crate::names::HostName;
 pub const API_FIELD: &str = "X-Hpc-Manager";
 const SEC_FETCH_SITE: &str = "Sec-Fetch-Site";
 const SEC_FETCH_MODE: &str = "Sec-Fetch-Mode";
+const SEC_FETCH_DEST: &str = "Sec-Fetch-Dest";
 
 /// The `Host` that a request is for, if it is one of ours: this machine by a name that no foreign
 /// DNS server can give away (S15), or a configured name.
@@ -73,6 +74,30 @@ pub fn is_from_elsewhere(fields: &Fields, method: &[u8], own: &str, port: Target
 /// Whether a call that changes something comes from a page of ours, not from a foreign one, and
 /// not from a dev server's either, whose path gives it away unless it takes care.
 pub fn may_call_api(fields: &Fields, own: &str) -> bool {
+    fields.spelt(API_FIELD).next() == Some(&b"1"[..])
+        && !is_foreign(fields, own)
+        && is_asked_at_home(fields)
+}
+
+/// Whether a form that signs in or out comes from a page of ours. A browser says where a form comes
+/// from in one field or the other, and nobody else has a form to send.
+pub fn may_send_form(fields: &Fields, own: &str) -> bool {
+    let says = fields.has(Name::Origin) || fields.spelt(SEC_FETCH_SITE).next().is_some();
+    says && !is_foreign(fields, own) && is_asked_at_home(fields)
+}
+
+/// Whether a page of another site has a browser read something of ours, for which it needs no cookie
+/// of ours: a person who opens a link may.
+pub fn is_read_elsewhere(fields: &Fields, method: &[u8]) -> bool {
+    let says = |field, value: &[u8]| fields.spelt(field).any(|said| said == value);
+    let opens =
+        method == b"GET" && says(SEC_FETCH_MODE, b"navigate") && says(SEC_FETCH_DEST, b"document");
+    let crosses = says(SEC_FETCH_SITE, b"cross-site") || says(SEC_FETCH_SITE, b"same-site");
+    crosses && !opens
+}
+
+/// Whether neither a page of another origin asks, nor one of a dev server.
+fn is_asked_at_home(fields: &Fields) -> bool {
     let from_dev_server = |referer: &[u8]| {
         Uri::try_from(referer).map_or(true, |uri| {
             ["/port", "/absport", "/code"]
@@ -80,11 +105,9 @@ pub fn may_call_api(fields: &Fields, own: &str) -> bool {
                 .any(|root| uri.path().starts_with(root))
         })
     };
-    fields.spelt(API_FIELD).next() == Some(&b"1"[..])
-        && !is_foreign(fields, own)
-        && fields
-            .spelt(SEC_FETCH_SITE)
-            .all(|site| [&b"same-origin"[..], b"none"].contains(&site))
+    fields
+        .spelt(SEC_FETCH_SITE)
+        .all(|site| [&b"same-origin"[..], b"none"].contains(&site))
         && !fields.all(Name::Referer).any(from_dev_server)
 }
 
@@ -246,5 +269,61 @@ mod tests {
         ] {
             assert!(!calls(&[field]), "{field:?}");
         }
+    }
+
+    // S14.
+    #[test]
+    fn a_form_is_sent_from_a_page_of_ours() {
+        let may = |lines: &[(&str, &str)]| may_send_form(&map(lines), OWN);
+        let (origin, same) = (
+            ("origin", "http://127.0.0.1:8080"),
+            ("sec-fetch-site", "same-origin"),
+        );
+        for lines in [
+            &[origin][..],
+            &[same],
+            &[origin, same, ("referer", "http://127.0.0.1:8080/login")],
+        ] {
+            assert!(may(lines), "{lines:?}");
+        }
+        for lines in [
+            &[][..],
+            &[("origin", "null"), same],
+            &[("origin", "http://evil.org")],
+            &[origin, ("sec-fetch-site", "cross-site")],
+            &[
+                origin,
+                same,
+                ("referer", "http://127.0.0.1:8080/port/5500/"),
+            ],
+        ] {
+            assert!(!may(lines), "{lines:?}");
+        }
+    }
+
+    // S14, where a front's cookie, and not ours, tells who it is.
+    #[test]
+    fn a_foreign_page_reads_nothing() {
+        let elsewhere =
+            |method: &[u8], lines: &[(&str, &str)]| is_read_elsewhere(&map(lines), method);
+        let (cross, navigate, document) = (
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        );
+        assert!(!elsewhere(b"GET", &[]));
+        assert!(!elsewhere(b"GET", &[("sec-fetch-site", "same-origin")]));
+        assert!(!elsewhere(b"GET", &[cross, navigate, document]));
+        for lines in [
+            &[cross][..],
+            &[
+                ("sec-fetch-site", "same-site"),
+                ("sec-fetch-mode", "no-cors"),
+            ],
+            &[cross, navigate, ("sec-fetch-dest", "iframe")],
+        ] {
+            assert!(elsewhere(b"GET", lines), "{lines:?}");
+        }
+        assert!(elsewhere(b"POST", &[cross, navigate, document]));
     }
 }

@@ -20,7 +20,11 @@ use hpc_proxy::{
     link::BadCode,
 };
 
-use crate::{auth::SignInError, job::JobId, names::UserName};
+use crate::{
+    auth::{By, Known, SignInError, SignInNumber},
+    job::JobId,
+    names::UserName,
+};
 
 /// How long a browser stays known at one host before it asks the manager again.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -33,13 +37,13 @@ pub struct PortHosts {
     domain: Domain,
     tickets: Tickets,
     /// By the cookie's value: 256 random bits, so that no timing of a look-up helps to find one.
-    known: Mutex<HashMap<String, Known>>,
+    entered: Mutex<HashMap<String, Entered>>,
 }
 
 /// A browser that came with a ticket.
 #[derive(Debug)]
-struct Known {
-    user: UserName,
+struct Entered {
+    who: Known,
     name: PortName,
     until: SystemTime,
 }
@@ -55,7 +59,7 @@ impl PortHosts {
         Self {
             domain,
             tickets: Tickets::new(key),
-            known: Mutex::default(),
+            entered: Mutex::default(),
         }
     }
 
@@ -71,13 +75,14 @@ impl PortHosts {
         self.domain.name(name)
     }
 
-    /// A ticket that makes a browser of `user` known at `host`.
+    /// A ticket that makes a browser known at `host`, as it is known at the manager.
     ///
     /// # Errors
     /// When the operating system has no random bytes.
-    pub fn ticket(&self, user: &UserName, host: &str, now: SystemTime) -> Result<String, NoRandom> {
-        let code = self.tickets.mint(host.as_bytes(), user.as_str(), now)?;
-        Ok(format!("{user}{SEPARATOR}{code}"))
+    pub fn ticket(&self, who: &Known, host: &str, now: SystemTime) -> Result<String, NoRandom> {
+        let who = written(who);
+        let code = self.tickets.mint(host.as_bytes(), &who, now)?;
+        Ok(format!("{who}{SEPARATOR}{code}"))
     }
 
     /// Takes a ticket at `host`, once; the value of the cookie.
@@ -91,36 +96,57 @@ impl PortHosts {
         ticket: &str,
         now: SystemTime,
     ) -> Result<String, SignInError> {
-        let (user, code) = ticket.split_once(SEPARATOR).ok_or(BadCode)?;
-        self.tickets.take(host.as_bytes(), user, code, now)?;
-        let user = user.parse().map_err(|_| BadCode)?;
+        let (who, code) = ticket.rsplit_once(SEPARATOR).ok_or(BadCode)?;
+        self.tickets.take(host.as_bytes(), who, code, now)?;
+        let who = read(who).ok_or(BadCode)?;
         let secret = Token::random()?.reveal();
-        let mut known = self.known();
-        known.retain(|_, known| now < known.until);
+        let mut entered = self.entered();
+        entered.retain(|_, entered| now < entered.until);
         let until = now + KNOWN_FOR;
-        known.insert(secret.clone(), Known { user, name, until });
+        entered.insert(secret.clone(), Entered { who, name, until });
         Ok(secret)
     }
 
-    /// Who sends these fields to the host of `name`.
+    /// Who sends these fields to the host of `name`, by the cookie called `cookie`. Whether they
+    /// are known at the manager still, the manager knows.
     pub fn user(
         &self,
         fields: &Fields,
         cookie: &str,
         name: &PortName,
         now: SystemTime,
-    ) -> Option<UserName> {
-        let known = self.known();
+    ) -> Option<Known> {
+        let entered = self.entered();
         // A dev server may have set another by that name.
         headers::cookie(fields, cookie).find_map(|secret| {
-            let found = known.get(std::str::from_utf8(secret).ok()?)?;
-            (now < found.until && found.name == *name).then(|| found.user.clone())
+            let found = entered.get(std::str::from_utf8(secret).ok()?)?;
+            (now < found.until && found.name == *name).then(|| found.who.clone())
         })
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entered>> {
+        self.entered.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Who it is, as a ticket carries it: the number of the sign-in, or nothing where there is none.
+fn written(who: &Known) -> String {
+    let number = match who.by {
+        By::Cookie(SignInNumber(number)) => number.to_string(),
+        By::Header | By::Bearer => String::new(),
+    };
+    format!("{}{SEPARATOR}{number}", who.user)
+}
+
+/// Whom a ticket of ours carries.
+fn read(who: &str) -> Option<Known> {
+    let (user, number) = who.split_once(SEPARATOR)?;
+    let by = match number {
+        "" => By::Header,
+        number => By::Cookie(SignInNumber(number.parse().ok()?)),
+    };
+    let user: UserName = user.parse().ok()?;
+    Some(Known { user, by })
 }
 
 #[cfg(test)]
@@ -151,8 +177,11 @@ mod tests {
         fields
     }
 
-    fn alice() -> UserName {
-        "alice".parse().unwrap()
+    fn alice() -> Known {
+        Known {
+            user: "alice".parse().unwrap(),
+            by: By::Cookie(SignInNumber(7)),
+        }
     }
 
     #[test]
@@ -183,7 +212,10 @@ mod tests {
         let ticket = hosts.ticket(&alice(), HOST, NOW).unwrap();
         let enter = |at, ticket: &str| hosts.enter(at, name("5500--7"), ticket, NOW);
         assert!(enter("5501--7.apps.example.org:8080", &ticket).is_err());
-        assert!(enter(HOST, &ticket.replace("alice", "bob")).is_err());
+        for forged in [("alice", "bob"), ("~7~", "~8~"), ("~7~", "~~")] {
+            let forged = ticket.replacen(forged.0, forged.1, 1);
+            assert!(enter(HOST, &forged).is_err(), "{forged}");
+        }
         let secret = enter(HOST, &ticket).unwrap();
         assert!(enter(HOST, &ticket).is_err());
 

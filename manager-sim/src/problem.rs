@@ -2,10 +2,18 @@
 //! and the next step.
 
 use hpc_proxy::{answer::Answer, route::RouteError, service::Fault};
-use http::{HeaderValue, StatusCode, header::ALLOW};
+use http::{
+    HeaderValue, StatusCode,
+    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+};
 use thiserror::Error;
 
-use crate::{auth::SignInError, local_end::DialError, session::PhaseName};
+use crate::{
+    auth::{SignInError, Ways, header::HeaderError, tokens::Refusal},
+    local_end::DialError,
+    names::UserName,
+    session::PhaseName,
+};
 
 /// Everything that keeps the manager from passing a request on or acting on it.
 #[derive(Debug, Error)]
@@ -13,9 +21,21 @@ pub enum Problem {
     /// Asked for by a name that is not ours.
     #[error("not a name of this manager")]
     ForeignHost,
-    /// No cookie of ours.
+    /// Nothing that tells who it is.
     #[error("not signed in")]
-    NotSignedIn,
+    NotSignedIn(Ways),
+    /// A field of a front's that signs nobody in.
+    #[error(transparent)]
+    BadField(#[from] HeaderError),
+    /// A token that signs nobody in.
+    #[error("an access token was refused")]
+    BadToken(#[from] Refusal),
+    /// Somebody who has no account here.
+    #[error("no account for `{0}`")]
+    UnknownUser(UserName),
+    /// A sign-in link where there are none.
+    #[error("no links are taken")]
+    NoLinks,
     /// A sign-in link that is not good (any more).
     #[error("the sign-in link was refused")]
     BadLink(#[source] SignInError),
@@ -79,11 +99,28 @@ impl Problem {
                 "This manager does not go by that name.",
                 "Open it as http://127.0.0.1 or http://localhost with its port.",
             ),
-            Self::NotSignedIn => with(
-                StatusCode::UNAUTHORIZED,
-                "not-signed-in",
-                "Sign in first.",
-                "Open the link that the manager printed; `hpc-manager link` prints a new one.",
+            Self::NotSignedIn(ways) => Answer {
+                extra: ways.tokens.is_some().then_some(CHALLENGE),
+                ..with(
+                    StatusCode::UNAUTHORIZED,
+                    "not-signed-in",
+                    "Sign in first.",
+                    &how_to_sign_in(ways),
+                )
+            },
+            Self::BadField(error) => field_answer(error),
+            Self::BadToken(refusal) => token_answer(*refusal),
+            Self::UnknownUser(user) => with(
+                StatusCode::FORBIDDEN,
+                "unknown-user",
+                &format!("You are signed in as {user}, who has no account at this manager."),
+                "Whoever runs it adds a `[[user]]` of that name to its configuration.",
+            ),
+            Self::NoLinks => with(
+                StatusCode::FORBIDDEN,
+                "no-links",
+                "This manager takes no sign-in links.",
+                "Whoever runs it allows them with `link` among `identity`.",
             ),
             Self::BadLink(_) => with(
                 StatusCode::FORBIDDEN,
@@ -153,6 +190,103 @@ impl Problem {
             Self::Route(error) => hpc_proxy::answer::Problem::Route(error.clone()).answer(&[]),
             Self::Fault(fault) => fault_answer(fault),
         }
+    }
+}
+
+/// That a token would do (RFC 6750 section 3).
+const CHALLENGE: (http::HeaderName, HeaderValue) = (
+    WWW_AUTHENTICATE,
+    HeaderValue::from_static("Bearer realm=\"hpc-manager\""),
+);
+
+fn how_to_sign_in(ways: &Ways) -> String {
+    let mut hints = Vec::new();
+    if let Some(header) = &ways.header {
+        let name = header.name();
+        hints.push(format!(
+            "Open the manager through its front, which sends `{name}`."
+        ));
+    }
+    if ways.tokens.is_some() {
+        hints.push(
+            "Give an access token at /login, or as `Authorization: Bearer TOKEN`; `hpc-manager token \
+             add` makes one."
+                .to_owned(),
+        );
+    }
+    if ways.links {
+        hints.push(
+            "Open the link that the manager printed; `hpc-manager link` prints a new one."
+                .to_owned(),
+        );
+    }
+    hints.join(" Or: ")
+}
+
+fn field_answer(error: &HeaderError) -> Answer {
+    let (code, message, hint) = match error {
+        HeaderError::Foreign { name } => (
+            "field-not-trusted",
+            format!("`{name}` came from an address that may not say who somebody is."),
+            "Open the manager through its front. If that is where this came from, its address belongs \
+             into `from` of `[trusted-header]`."
+                .to_owned(),
+        ),
+        HeaderError::Several { name, .. } => (
+            "bad-sign-in-field",
+            format!("The front says who you are more than once in `{name}`."),
+            format!("The front has to remove every `{name}`, and `_` for `-`, that a client sends."),
+        ),
+        HeaderError::Malformed { name } => (
+            "bad-sign-in-field",
+            format!("The front does not say who you are in `{name}`: it holds no user's name."),
+            format!("The front has to set `{name}` to the name of a `[[user]]`, spelt so."),
+        ),
+    };
+    Answer {
+        status: StatusCode::FORBIDDEN,
+        code,
+        message,
+        hint,
+        extra: None,
+    }
+}
+
+fn token_answer(refusal: Refusal) -> Answer {
+    let later = |seconds: u64| Some((RETRY_AFTER, HeaderValue::from(seconds)));
+    let (status, code, message, hint, extra) = match refusal {
+        Refusal::Unknown => (
+            StatusCode::UNAUTHORIZED,
+            "bad-token",
+            "This access token is not good, or not any more.",
+            "`hpc-manager token ls` tells which there are; `hpc-manager token add` makes one."
+                .to_owned(),
+            Some(CHALLENGE),
+        ),
+        Refusal::TooMany { wait } => {
+            let seconds = wait.as_secs() + 1;
+            (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-tokens",
+                "Too many wrong access tokens came from your address.",
+                format!("Try again in {seconds} s."),
+                later(seconds),
+            )
+        }
+        Refusal::Busy => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "Too many people sign in at the moment.",
+            "Try again in a moment.".to_owned(),
+            later(2),
+        ),
+    };
+    Answer {
+        status,
+        code,
+        message: message.to_owned(),
+        hint,
+        extra,
     }
 }
 

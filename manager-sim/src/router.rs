@@ -21,7 +21,7 @@ use http::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    auth::SignedIn,
+    auth::{By, Claims, Known, SignedIn, tokens::Refusal},
     front::Front,
     hop::{self, Way},
     job::script::IdeKind,
@@ -31,6 +31,7 @@ use crate::{
     port_hosts::PortHosts,
     problem::Problem,
     sessions::Sessions,
+    sign_in::{self, Form, LOGIN, LOGOUT},
     state::State,
     upstream::{ListError, Upstream},
     web,
@@ -62,8 +63,7 @@ impl Service for Router {
     type Target = Upstream;
     type View = ();
     type DialError = DialError;
-    /// A session for a user.
-    type Call = UserName;
+    type Call = Call;
 
     async fn decide(
         &self,
@@ -79,26 +79,39 @@ impl Service for Router {
                 }
                 decision
             }
-            Err(problem) => Decision::Answer(refuse(&problem, head, peer)),
+            Err(problem) => Decision::Answer(self.refuse(&problem, head, peer)),
         }
     }
 
     async fn called(
         &self,
-        user: UserName,
+        call: Call,
         body: Result<Bytes, TooLong>,
         head: &RequestHead,
         peer: Peer,
     ) -> Page {
         let body = body.map_err(|error| Problem::BadCall(error.into()));
-        match body.and_then(|body| wanted_node(&body)) {
-            Ok(node) => {
+        let page = match (call, body) {
+            (Call::Launch(user), Ok(body)) => wanted_node(&body).map(|node| {
                 self.sessions.launch(&user, node);
-                let page = self.accepted(&user);
+                self.accepted(&user)
+            }),
+            (Call::SignIn, Ok(body)) => {
+                let form = Form::parse(&body);
+                let to = form.to.clone();
+                match self.sign_in_by_token(form, peer).await {
+                    Ok(response) => Ok(response.map(PageBody::Whole)),
+                    Err(problem) => return self.refuse_to(&to, &problem, head, peer),
+                }
+            }
+            (_, Err(problem)) => Err(problem),
+        };
+        match page {
+            Ok(page) => {
                 tell(head, peer, &page);
                 page
             }
-            Err(problem) => refuse(&problem, head, peer),
+            Err(problem) => self.refuse(&problem, head, peer),
         }
     }
 
@@ -111,7 +124,7 @@ impl Service for Router {
     }
 
     async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
-        refuse(&fault.into(), head, peer)
+        self.refuse(&fault.into(), head, peer)
     }
 
     fn answered(&self, head: &RequestHead, peer: Peer, upstream: &Upstream, status: u16) {
@@ -129,13 +142,15 @@ impl Router {
         peer: Peer,
         known: &mut bool,
     ) -> Result<Decision<Self>, Problem> {
+        let claims = self.signed_in.take_claims(&mut head.fields, peer)?;
         let upgrades = headers::asked_upgrade(head, framing, &[WEBSOCKET]).is_some();
         let hosts = self.port_hosts.as_ref();
         if let Some(name) = hosts.and_then(|hosts| hosts.named(&head.fields)) {
             let own = head.fields.get(Name::Host).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
             let way = self.way(&own, peer, Some("/"), upgrades);
-            return self.on_own_host(head, name, way, known);
+            let claimed = self.signed_in.claimed(claims, peer).await?;
+            return self.on_own_host(head, name, way, claimed, known);
         }
         let own = origin::own_authority(&head.fields, &self.hosts)
             .ok_or(Problem::ForeignHost)?
@@ -149,14 +164,11 @@ impl Router {
         if let Some(asset) = web::asset(path) {
             return Ok(answer(web::response(asset)));
         }
-        if path == "/login" {
-            return self.sign_in(head.method(), query).map(answer);
+        if [LOGIN, LOGOUT].contains(&path) {
+            return self.at_the_door(head, path, query, &own);
         }
-        let user = self
-            .signed_in
-            .user(&head.fields, self.front.cookie_name(), SystemTime::now())
-            .filter(|user| self.sessions.knows(user))
-            .ok_or(Problem::NotSignedIn)?;
+        let who = self.who(claims, peer, head).await?;
+        let user = who.user.clone();
         *known = true;
         if ["/port", "/absport", CODE]
             .iter()
@@ -166,18 +178,46 @@ impl Router {
             return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
         }
         if path == OPEN && head.method() == b"GET" {
-            return self.give_ticket(&user, query, &own).map(Decision::Answer);
+            return self.give_ticket(&who, query, &own).map(Decision::Answer);
         }
-        self.own_page(head, path, user, &own).await
+        self.own_page(head, path, who, &own).await
+    }
+
+    /// Who makes a request to the manager itself.
+    async fn who(&self, claims: Claims, peer: Peer, head: &RequestHead) -> Result<Known, Problem> {
+        let cookie = self.front.cookie_name();
+        let by_cookie = || self.signed_in.user(&head.fields, cookie, SystemTime::now());
+        let claimed = self.signed_in.claimed(claims, peer).await?;
+        let who = claimed.or_else(by_cookie);
+        let who = who.ok_or_else(|| self.not_signed_in())?;
+        // Our cookie stays away where another site asks; a front's may not.
+        if who.by == By::Header && origin::is_read_elsewhere(&head.fields, head.method()) {
+            return Err(Problem::ForeignPage);
+        }
+        self.is_known_here(&who.user)?;
+        Ok(who)
+    }
+
+    fn not_signed_in(&self) -> Problem {
+        Problem::NotSignedIn(self.signed_in.ways().clone())
+    }
+
+    fn is_known_here(&self, user: &UserName) -> Result<(), Problem> {
+        if self.sessions.knows(user) {
+            Ok(())
+        } else {
+            Err(Problem::UnknownUser(user.clone()))
+        }
     }
 
     async fn own_page(
         &self,
         head: &RequestHead,
         path: &str,
-        user: UserName,
+        who: Known,
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
+        let Known { user, by } = who;
         let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         let read_only = Problem::Method {
             allowed: "GET, HEAD",
@@ -186,7 +226,13 @@ impl Router {
             "/" if reads => {
                 let servers = self.servers(&user).await.unwrap_or_default();
                 let address = |port| self.own_address(&user, port, own);
-                let page = web::page(&user, &self.state(&user), servers.as_deref(), address);
+                let page = web::page(
+                    &user,
+                    by != By::Header,
+                    &self.state(&user),
+                    servers.as_deref(),
+                    address,
+                );
                 Ok(answer(web::response(page)))
             }
             "/api/v1/session" if reads => {
@@ -220,7 +266,7 @@ impl Router {
         match method {
             b"POST" => Ok(Decision::Read {
                 most_bytes: LONGEST_CALL_BYTES,
-                call: user,
+                call: Call::Launch(user),
             }),
             b"DELETE" => {
                 self.sessions.cancel(&user).ok_or(Problem::NoSession)?;
@@ -271,21 +317,107 @@ impl Router {
         })
     }
 
-    fn sign_in(&self, method: &[u8], query: &str) -> Result<Response<Bytes>, Problem> {
-        if method != b"GET" {
-            return Err(Problem::Method { allowed: "GET" });
-        }
+    /// Signing in, by a link or by the form, and out again.
+    fn at_the_door(
+        &self,
+        head: &RequestHead,
+        path: &str,
+        query: &str,
+        own: &str,
+    ) -> Result<Decision<Self>, Problem> {
+        let tokens = self.signed_in.ways().tokens.is_some();
         let code = query.split('&').find_map(|pair| pair.strip_prefix("code="));
+        match (path, head.method()) {
+            (LOGOUT, b"POST") | (LOGIN, b"POST") if !origin::may_send_form(&head.fields, own) => {
+                Err(Problem::ForeignPage)
+            }
+            (LOGOUT, b"POST") => {
+                let cookie = self.front.cookie_name();
+                self.signed_in.sign_out(&head.fields, cookie);
+                let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
+                set_cookie(&mut response, &self.front.no_cookie());
+                Ok(answer(response))
+            }
+            (LOGIN, b"POST") if tokens => Ok(Decision::Read {
+                most_bytes: sign_in::LONGEST_FORM_BYTES,
+                call: Call::SignIn,
+            }),
+            (LOGIN, b"GET") if tokens && code.is_none() => {
+                Ok(answer(sign_in::page("With a token of this manager.", "/")))
+            }
+            (LOGIN, b"GET") => self.sign_in_by_link(code.unwrap_or_default()).map(answer),
+            (LOGOUT, _) => Err(Problem::Method { allowed: "POST" }),
+            _ if tokens => Err(Problem::Method {
+                allowed: "GET, POST",
+            }),
+            _ => Err(Problem::Method { allowed: "GET" }),
+        }
+    }
+
+    fn sign_in_by_link(&self, code: &str) -> Result<Response<Bytes>, Problem> {
+        if !self.signed_in.ways().links {
+            return Err(Problem::NoLinks);
+        }
         let (user, secret) = self
             .signed_in
-            .sign_in(code.unwrap_or_default(), SystemTime::now())
+            .sign_in(code, SystemTime::now())
             .map_err(Problem::BadLink)?;
         tracing::info!(%user, "signed in");
         let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
-        let cookie =
-            HeaderValue::try_from(self.front.cookie(&secret)).expect("hexadecimal and attributes");
-        response.headers_mut().insert(SET_COOKIE, cookie);
+        set_cookie(&mut response, &self.front.cookie(&secret));
         Ok(response)
+    }
+
+    async fn sign_in_by_token(&self, form: Form, peer: Peer) -> Result<Response<Bytes>, Problem> {
+        let tokens = self.signed_in.ways().tokens.as_ref();
+        let (Some(token), Some(tokens)) = (form.token, tokens) else {
+            return Err(Refusal::Unknown.into());
+        };
+        let grant = tokens.check(token, peer).await?;
+        let user = grant.user.clone();
+        self.is_known_here(&user)?;
+        let secret = self
+            .signed_in
+            .sign_in_by(grant, SystemTime::now())
+            .map_err(|error| Problem::BadLink(error.into()))?;
+        tracing::info!(%user, "signed in");
+        let mut response = redirect(StatusCode::SEE_OTHER, &form.to)?;
+        set_cookie(&mut response, &self.front.cookie(&secret));
+        Ok(response)
+    }
+
+    fn refuse(&self, problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
+        let target = match head.method() {
+            b"GET" => std::str::from_utf8(head.target()).unwrap_or_default(),
+            _ => "/",
+        };
+        self.refuse_to(target, problem, head, peer)
+    }
+
+    /// Says what is the matter. A person who has to sign in, and can by a token, is given the form,
+    /// and goes on to `target` from there.
+    fn refuse_to(&self, target: &str, problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
+        let page = refuse(problem, head, peer);
+        let hosts = self.port_hosts.as_ref();
+        let is_of_a_port = hosts.is_some_and(|hosts| hosts.named(&head.fields).is_some());
+        let may_sign_in = matches!(problem, Problem::NotSignedIn(_) | Problem::BadToken(_))
+            && self.signed_in.ways().tokens.is_some()
+            && !is_of_a_port;
+        if !may_sign_in || Reader::of(head.fields.all(Name::Accept)) == Reader::Program {
+            return page;
+        }
+        let told = problem.answer();
+        let message = match problem {
+            // The form itself is the next step.
+            Problem::NotSignedIn(_) => told.message,
+            _ => format!("{} {}", told.message, told.hint),
+        };
+        let mut form = sign_in::page(&message, target);
+        *form.status_mut() = page.status();
+        for (name, value) in page.headers() {
+            form.headers_mut().entry(name).or_insert(value.clone());
+        }
+        form.map(PageBody::Whole)
     }
 
     fn forward(
@@ -343,6 +475,15 @@ impl Router {
             upgrade: way.upgrades.then(|| WEBSOCKET.to_owned()),
         }))
     }
+}
+
+/// What a request with a body asks of the manager itself.
+#[derive(Debug)]
+pub enum Call {
+    /// A session for a user.
+    Launch(UserName),
+    /// To be signed in by a token.
+    SignIn,
 }
 
 /// A dev server as the API lists it.
@@ -403,6 +544,11 @@ fn state_response(status: StatusCode, state: &State) -> Response<Bytes> {
     let mut response = json(&serde_json::to_value(state).expect("strings and numbers"));
     *response.status_mut() = status;
     response
+}
+
+fn set_cookie(response: &mut Response<Bytes>, cookie: &str) {
+    let cookie = HeaderValue::try_from(cookie).expect("hexadecimal and attributes");
+    response.headers_mut().insert(SET_COOKIE, cookie);
 }
 
 fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {

@@ -72,7 +72,7 @@ impl Sessions {
     ) -> Result<Self, SshError> {
         let single = logins.len() == 1;
         let account = |ssh: Ssh| {
-            let user = ssh.login.user.clone();
+            let user = ssh.user.clone();
             let address = if single {
                 Address::Tcp(local_port)
             } else {

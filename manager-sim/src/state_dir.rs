@@ -43,6 +43,13 @@ pub enum StateError {
     },
 }
 
+impl StateError {
+    /// Whether there is no such directory, or file.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// The directory of a running manager.
 #[derive(Debug)]
 pub struct StateDir {
@@ -131,7 +138,11 @@ impl Drop for StateDir {
     }
 }
 
-fn check_private(path: &Path) -> Result<(), StateError> {
+/// Whether `path` is a directory of this user's alone.
+///
+/// # Errors
+/// When it is not, or cannot be looked at.
+pub fn check_private(path: &Path) -> Result<(), StateError> {
     let metadata = fs::metadata(path).map_err(at(path))?;
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     if metadata.is_dir() && own && metadata.mode() & 0o077 == 0 {

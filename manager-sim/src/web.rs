@@ -15,6 +15,7 @@ use crate::{names::UserName, problem::in_words, state::State};
 
 const SCRIPT: &str = include_str!("web/manager.js");
 const STYLE: &str = include_str!("web/manager.css");
+const SIGN_OUT: &str = "<form method=\"post\" action=\"/logout\"><button>Sign out</button></form>";
 
 /// A page or asset: its media type and text.
 pub type Page = (&'static str, String);
@@ -29,9 +30,10 @@ pub fn asset(path: &str) -> Option<Page> {
 }
 
 /// The user's page. `servers` is nothing where they cannot be listed now; `address` is that of a port
-/// on a host of its own, where there are such.
+/// on a host of its own, where there are such. Who is known by a front signs out there.
 pub fn page(
     user: &UserName,
+    signs_out: bool,
     state: &State,
     servers: Option<&[Listening]>,
     address: impl Fn(u16) -> Option<String>,
@@ -45,8 +47,9 @@ pub fn page(
          <script src=\"/assets/manager.js\" defer></script>\
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript></head>\n\
          <body><h1>{user}'s session</h1>\n<main id=\"state\" data-phase=\"{phase}\">{body}</main>\
-         </body></html>\n",
+         {sign_out}</body></html>\n",
         phase = state.phase_name(),
+        sign_out = if signs_out { SIGN_OUT } else { "" },
     );
     ("text/html; charset=utf-8", html)
 }
@@ -114,7 +117,7 @@ fn links(servers: &[&Listening], address: &dyn Fn(u16) -> Option<String>) -> Str
 /// A page or asset as a response that nobody keeps and no foreign page shows.
 pub fn response((media_type, text): Page) -> Response<Bytes> {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-        connect-src 'self'; img-src 'self'; form-action 'none'; frame-ancestors 'none'; \
+        connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; \
         base-uri 'none'";
     let mut response = Response::new(Bytes::from(text));
     for (name, value) in [
@@ -152,7 +155,7 @@ mod tests {
 
     fn render(state: &State, servers: Option<&[Listening]>) -> String {
         let address = |port| Some(format!("http://{port}--7.localhost/"));
-        page(&"alice".parse().unwrap(), state, servers, address).1
+        page(&"alice".parse().unwrap(), true, state, servers, address).1
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub struct Resources {
 
 impl Resources {
     /// The options of sbatch, on `node` if one is asked for. Nothing in them needs a quote.
-    pub(super) fn options(&self, node: Option<&NodeName>) -> String {
+    pub(crate) fn options(&self, node: Option<&NodeName>) -> String {
         let mut options = format!(
             "--nodes=1 --time={} --cpus-per-task={}",
             self.time.0, self.cpus

@@ -13,7 +13,12 @@ use hpc_proxy::{
 use http::{HeaderValue, header::SET_COOKIE};
 
 use super::{Router, Way};
-use crate::{names::UserName, origin, port_hosts, problem::Problem};
+use crate::{
+    auth::{By, Known},
+    names::UserName,
+    origin, port_hosts,
+    problem::Problem,
+};
 
 impl Router {
     /// The address of a session's port at a host of its own, for a browser that sees the manager
@@ -30,18 +35,17 @@ impl Router {
     }
 
     /// Gives a user's browser a ticket for a port of their own session, and of no other.
-    pub(super) fn give_ticket(
-        &self,
-        user: &UserName,
-        query: &str,
-        own: &str,
-    ) -> Result<Page, Problem> {
+    pub(super) fn give_ticket(&self, who: &Known, query: &str, own: &str) -> Result<Page, Problem> {
+        // A program shows its token there as well, and needs no cookie.
+        if who.by == By::Bearer {
+            return Err(Problem::BadTicket);
+        }
         let wish = Wish::parse(query).ok_or(Problem::NoSuchPage)?;
         let hosts = self.port_hosts.as_ref().ok_or(Problem::NoSuchPage)?;
-        self.is_session_of(user, &wish.name)?;
+        self.is_session_of(&who.user, &wish.name)?;
         let host = format!("{}{}", hosts.host(&wish.name), port_of(own.as_bytes()));
         let ticket = hosts
-            .ticket(user, &host, SystemTime::now())
+            .ticket(who, &host, SystemTime::now())
             .map_err(|error| Problem::BadLink(error.into()))?;
         let entrance = wish.entrance(&format!("{}://{host}", self.front.scheme()), &ticket);
         handover::redirect(&entrance).ok_or(Problem::NoSuchPage)
@@ -53,6 +57,7 @@ impl Router {
         head: &mut RequestHead,
         name: PortName,
         way: Way<'_>,
+        claimed: Option<Known>,
         known: &mut bool,
     ) -> Result<Decision<Self>, Problem> {
         let hosts = self.port_hosts.as_ref().ok_or(Problem::ForeignHost)?;
@@ -76,12 +81,14 @@ impl Router {
             page.headers_mut().insert(SET_COOKIE, cookie);
             return Ok(Decision::Answer(page));
         }
-        let user = hosts
-            .user(&head.fields, self.front.cookie_name(), &name, now)
-            .filter(|user| self.sessions.knows(user));
-        let Some(user) = user else {
+        let by_cookie = || {
+            let who = hosts.user(&head.fields, self.front.cookie_name(), &name, now)?;
+            self.signed_in.holds(who.by, now).then_some(who)
+        };
+        let Some(Known { user, .. }) = claimed.or_else(by_cookie) else {
             return self.to_front(head, name, target, way.own);
         };
+        self.is_known_here(&user)?;
         *known = true;
         self.is_session_of(&user, &name)?;
         let upstream = self.upstream(&user)?;
@@ -108,12 +115,12 @@ impl Router {
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
         if !handover::is_navigation(head) {
-            return Err(Problem::NotSignedIn);
+            return Err(self.not_signed_in());
         }
         let target = target.to_owned();
         let front = self.front.at(port_of(own.as_bytes()));
         let address = Wish { name, target }.address(&front);
-        let page = handover::redirect(&address).ok_or(Problem::NotSignedIn)?;
+        let page = handover::redirect(&address).ok_or_else(|| self.not_signed_in())?;
         Ok(Decision::Answer(page))
     }
 

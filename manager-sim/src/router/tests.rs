@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    auth::mint,
+    auth::{Ways, access_token::AccessToken, header::TrustedHeader, mint, tokens::Tokens},
     cluster::Ssh,
     job::Resources,
     lease::Lease,
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
     sessions::Terms,
+    token_command,
 };
 
 #[test]
@@ -73,10 +74,17 @@ fn connected(address: SocketAddr) -> View {
 
 impl Front {
     async fn of(proxy: SocketAddr) -> Self {
+        Self::with(proxy, Ways::links()).await
+    }
+
+    /// The same with other ways to be known, too.
+    async fn with(proxy: SocketAddr, ways: Ways) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let login = Ssh {
+            user: alice(),
             login: "alice@login".parse().unwrap(),
             config: None,
+            key: None,
         };
         let terms = Terms {
             script: String::new(),
@@ -92,7 +100,7 @@ impl Front {
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone());
+        let signed_in = SignedIn::new(key.clone(), ways);
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -512,4 +520,145 @@ async fn a_page_asks_for_another_port_through_its_own_host() {
     ] {
         assert!(request.contains(&format!("\r\n{stated}\r\n")), "{request}");
     }
+}
+
+/// Links, and a front on this machine.
+fn with_a_front() -> Ways {
+    let from = vec!["127.0.0.1".parse().unwrap()];
+    Ways {
+        header: Some(TrustedHeader::new("Remote-User", from).unwrap()),
+        ..Ways::links()
+    }
+}
+
+/// Links, and a token of alice's.
+fn with_a_token(directory: &std::path::Path) -> (Ways, AccessToken) {
+    let file = directory.join("tokens.toml");
+    let now = jiff::Timestamp::now();
+    let token = token_command::add(&file, "laptop".parse().unwrap(), alice(), 1, now).unwrap();
+    let tokens = Some(Arc::new(Tokens::open(&file).unwrap()));
+    let ways = Ways {
+        tokens,
+        ..Ways::links()
+    };
+    (ways, token)
+}
+
+// S3 and S16.
+#[tokio::test]
+async fn nothing_that_says_who_it_is_reaches_a_dev_server() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (tokens, token) = with_a_token(directory.path());
+    let ways = Ways {
+        tokens: tokens.tokens,
+        ..with_a_front()
+    };
+    let front = Front::with(proxy, ways).await;
+    let ours = token.reveal();
+    let hosts = ["localhost", OWN_HOST];
+    let claims = [
+        format!("Authorization: Bearer {ours}\r\n"),
+        format!("Authorization: bearer\t{ours}\r\nAuthorization: Basic x\r\n"),
+        format!("Remote-User: alice\r\nAuthorization: Bearer {ours}\r\n"),
+        "remote-user: alice\r\n".to_owned(),
+    ];
+    for (host, path) in hosts.into_iter().zip(["/port/5500/", "/"]) {
+        for claim in &claims {
+            let start = format!("GET {path}");
+            let answered = front.sends_to(host, "a=1", &start, claim, "").await;
+            assert!(
+                answered.ends_with("\r\n\r\nok"),
+                "{host} {claim}: {answered}"
+            );
+            assert!(
+                !answered.to_lowercase().contains("set-cookie"),
+                "{answered}"
+            );
+            let (_, request) = requests(&mut asked).pop().unwrap();
+            let sent = request.to_lowercase();
+            assert!(
+                !sent.contains("hpcm_") && !sent.contains("remote-user"),
+                "{request}"
+            );
+            assert_eq!(
+                sent.contains("authorization: basic x"),
+                claim.contains("Basic")
+            );
+        }
+    }
+    // What a dev server wants to know is its own business.
+    let theirs = "Authorization: Bearer eyJhbGciOi\r\n";
+    front.sends("GET /port/5500/", theirs, "").await;
+    let (_, request) = requests(&mut asked).pop().unwrap();
+    assert!(request.contains(theirs), "{request}");
+}
+
+#[tokio::test]
+async fn a_front_is_believed_over_a_cookie() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::with(proxy, with_a_front()).await;
+    let (cookie, _) = handed_over(&front, "/").await;
+    let bob = "Remote-User: bob\r\n";
+    for (host, cookie) in [("localhost", &front.cookie), (OWN_HOST, &cookie)] {
+        let refused = front
+            .sends_to(host, cookie, "GET /port/5500/", bob, "")
+            .await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+        assert!(refused.contains("\"unknown-user\""), "{refused}");
+    }
+    assert!(requests(&mut asked).is_empty());
+}
+
+#[tokio::test]
+async fn whoever_signs_out_is_known_nowhere() {
+    let (proxy, mut asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let (cookie, _) = handed_over(&front, "/").await;
+    let opens = async || front.sends_to(OWN_HOST, &cookie, "GET /", "", "").await;
+    assert!(opens().await.ends_with("\r\n\r\nok"));
+    let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
+    let opened = front.sends(open, PAGE, "").await;
+    let enter = sent_on(&opened, &format!("http://{OWN_HOST}"));
+    let out = front
+        .sends("POST /logout", "Origin: http://localhost\r\n", "")
+        .await;
+    assert!(out.contains("set-cookie: hpc_manager=; "), "{out}");
+    requests(&mut asked);
+    assert!(opens().await.starts_with("HTTP/1.1 401 "));
+    // Nor by a ticket that was on its way.
+    let entered = front.sends_to(OWN_HOST, "a=1", &enter, PAGE, "").await;
+    let late = entered.split_once("\r\nset-cookie: ").unwrap().1;
+    let late = late.split_once(';').unwrap().0;
+    let refused = front.sends_to(OWN_HOST, late, "GET /", "", "").await;
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+    assert!(requests(&mut asked).is_empty());
+}
+
+// It would be sent to the dev server.
+#[tokio::test]
+async fn nobody_is_asked_for_a_token_at_the_host_of_a_port() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let directory = tempfile::tempdir().unwrap();
+    let front = Front::with(proxy, with_a_token(directory.path()).0).await;
+    let asks = async |host, fields| front.sends_to(host, "a=1", "POST /x", fields, "").await;
+    assert!(asks("localhost", PAGE).await.contains("<form"));
+    let bearer = format!("{PAGE}Authorization: Bearer hpcm_x\r\n");
+    for fields in [PAGE, &bearer] {
+        let refused = asks(OWN_HOST, fields).await;
+        assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+        assert!(!refused.contains("<form"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_gets_no_cookie_of_a_port_that_would_outlive_it() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (ways, token) = with_a_token(directory.path());
+    let front = Front::with(proxy, ways).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token.reveal());
+    let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
+    let refused = front.sends_to("localhost", "a=1", open, &bearer, "").await;
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
 }
