@@ -67,13 +67,15 @@ static KINDS: [u8; 256] = {
 /// The length of a start tag, whose name is at the start of `text`, when it is written as most are and
 /// nothing but URLs matters in it. `url` gets the places of the names and the values of what may be
 /// one, and says whether it is no more than that.
+#[inline]
 pub(super) fn usual_start(
     text: &[u8],
     mut url: impl FnMut(&[u8], Range<usize>, Range<usize>) -> bool,
 ) -> Option<usize> {
     let mut at = usual_name(text);
     let element = &text[..at];
-    if is_special(element) {
+    // None of one or two letters is, and most have no more.
+    if element.len() > 2 && is_special(element) {
         return None;
     }
     loop {
