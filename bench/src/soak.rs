@@ -10,6 +10,7 @@ use crate::{peer::Peers, proxy::Program};
 mod bulk;
 mod lease;
 mod localhost;
+mod memory;
 mod owners;
 mod pages;
 mod slow;

@@ -14,6 +14,12 @@ pub fn hpc_manager() -> Result<PathBuf> {
     replaceable("E2E_MANAGER", "hpc-manager")
 }
 
+/// Whether a program is to be had by its name alone.
+pub(crate) fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
 /// The stand-in for Slurm.
 pub fn slurm_sim() -> Result<PathBuf> {
     built("slurm-sim")

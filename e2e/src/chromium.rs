@@ -9,6 +9,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
+use crate::binaries::is_on_path;
 use crate::child::{Child, Lifeline};
 use crate::{eventually, evidence, ports};
 
@@ -31,9 +32,7 @@ pub(crate) const FLAGS: [&str; 9] = [
 
 /// What it is called here: Debian's name, else Google's.
 pub(crate) fn program() -> &'static str {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has = |name| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    if has("chromium") || !has("google-chrome") {
+    if is_on_path("chromium") || !is_on_path("google-chrome") {
         "chromium"
     } else {
         "google-chrome"

@@ -7,10 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::child::{Child, Lifeline};
-use crate::line::{COMMAND, Line, Witness, locked, text};
+use crate::line::{Line, Running, Witness, locked, text};
 use crate::{chromium, engine, eventually};
 
 /// The first start of a browser on a busy machine.
@@ -34,8 +33,7 @@ type Sight = Arc<dyn Witness>;
 #[derive(Debug)]
 pub struct DevTools {
     door: Arc<Door>,
-    reader: JoinHandle<()>,
-    process: Option<Child>,
+    running: Running,
 }
 
 /// A private window: cookies, storage and cache are its own.
@@ -94,8 +92,7 @@ impl DevTools {
         });
         Ok(DevTools {
             door,
-            reader,
-            process: Some(process),
+            running: Running::new(process, reader),
         })
     }
 
@@ -130,19 +127,8 @@ impl DevTools {
     ///
     /// # Errors
     /// It does not end.
-    pub async fn closes(mut self) -> Result<()> {
-        // It may be gone before it has answered.
-        let _ = self.door.line.asks(None, "Browser.close", json!({})).await;
-        if let Some(mut process) = self.process.take() {
-            process.awaits_end(COMMAND).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for DevTools {
-    fn drop(&mut self) {
-        self.reader.abort();
+    pub async fn closes(self) -> Result<()> {
+        self.running.ends(&self.door.line, "Browser.close").await
     }
 }
 

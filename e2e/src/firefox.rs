@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
+use crate::binaries::is_on_path;
 use crate::child::{Child, Lifeline};
-use crate::line::{COMMAND, Line, Witness, locked, text};
+use crate::line::{Line, Running, Witness, locked, text};
 use crate::{engine, eventually};
 
 /// What it is called in Debian. Elsewhere `firefox` may be a snap, which has no access to our profiles.
@@ -41,8 +41,7 @@ type Sight = Arc<dyn Witness>;
 #[derive(Debug)]
 pub struct Firefox {
     door: Arc<Door>,
-    reader: JoinHandle<()>,
-    process: Option<Child>,
+    running: Running,
 }
 
 /// A private window: cookies, storage and cache are its own.
@@ -74,8 +73,7 @@ impl std::fmt::Debug for Door {
 
 /// Whether this machine has it.
 pub(crate) fn is_installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(PROGRAM).is_file())
+    is_on_path(PROGRAM)
 }
 
 impl Firefox {
@@ -125,8 +123,7 @@ impl Firefox {
         });
         let firefox = Firefox {
             door,
-            reader,
-            process: Some(process),
+            running: Running::new(process, reader),
         };
         let line = &firefox.door.line;
         let wish = json!({ "capabilities": { "alwaysMatch": {
@@ -165,19 +162,8 @@ impl Firefox {
     ///
     /// # Errors
     /// It does not end.
-    pub async fn closes(mut self) -> Result<()> {
-        // It may be gone before it has answered.
-        let _ = self.door.line.asks(None, "browser.close", json!({})).await;
-        if let Some(mut process) = self.process.take() {
-            process.awaits_end(COMMAND).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Firefox {
-    fn drop(&mut self) {
-        self.reader.abort();
+    pub async fn closes(self) -> Result<()> {
+        self.running.ends(&self.door.line, "browser.close").await
     }
 }
 

@@ -12,13 +12,16 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::child::Child;
+
 /// For one command; a page that hangs is a failure, not a wait.
-pub(crate) const COMMAND: Duration = Duration::from_secs(20);
+const COMMAND: Duration = Duration::from_secs(20);
 
 /// Whoever is told what happens in a window.
 pub trait Witness: Send + Sync {
@@ -108,6 +111,38 @@ impl Line {
         }
         let mut out = self.out.lock().await;
         Ok(out.send(Message::text(message.to_string())).await?)
+    }
+}
+
+/// A browser that runs, and whoever hears what it tells.
+#[derive(Debug)]
+pub(crate) struct Running {
+    reader: JoinHandle<()>,
+    process: Option<Child>,
+}
+
+impl Running {
+    pub(crate) fn new(process: Child, reader: JoinHandle<()>) -> Running {
+        Running {
+            reader,
+            process: Some(process),
+        }
+    }
+
+    /// Ends it by the command that `method` names.
+    pub(crate) async fn ends(mut self, line: &Line, method: &str) -> Result<()> {
+        // It may be gone before it has answered.
+        let _ = line.asks(None, method, json!({})).await;
+        if let Some(mut process) = self.process.take() {
+            process.awaits_end(COMMAND).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.reader.abort();
     }
 }
 

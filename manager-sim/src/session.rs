@@ -4,7 +4,7 @@
 //! tunnel goes back to `Running`, from where the lease is read anew; a requeue to `Pending`. Both
 //! heal under the same URL. What Slurm does not tell changes nothing.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -274,6 +274,13 @@ pub enum PhaseName {
     Cancelling,
     /// [`Phase::Ended`].
     Ended,
+}
+
+/// As it is spelt in JSON.
+impl fmt::Display for PhaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
 }
 
 #[cfg(test)]

@@ -68,9 +68,4 @@ impl State {
     pub fn is_alive(&self) -> bool {
         !matches!(self.phase, PhaseName::None | PhaseName::Ended)
     }
-
-    /// The phase as it is spelt in JSON.
-    pub fn phase_name(&self) -> String {
-        format!("{:?}", self.phase).to_lowercase()
-    }
 }

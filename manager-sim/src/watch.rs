@@ -5,13 +5,13 @@ use std::{convert::Infallible, fmt::Write, sync::Arc};
 
 use bytes::Bytes;
 use hpc_proxy::{
-    answer::json,
+    answer::{counts, json},
     http1::{fields::Fields, framing::Framing, head::RequestHead},
     metrics::Metrics,
     service::{Decision, Fault, Page, PageBody, Peer, Service, TooLong, shown},
     socket::Socket,
 };
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{Response, StatusCode};
 
 use crate::{session::PhaseName, sessions::Sessions};
 
@@ -33,12 +33,7 @@ impl Watch {
                 "version": env!("CARGO_PKG_VERSION"),
                 "sessions": self.phases().map(|(_, count)| count).sum::<usize>(),
             })),
-            ("GET" | "HEAD", "/metrics") => {
-                let mut page = Response::new(Bytes::from(self.to_text()));
-                let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                page.headers_mut().insert(CONTENT_TYPE, text);
-                page
-            }
+            ("GET" | "HEAD", "/metrics") => counts(self.to_text()),
             _ => {
                 let mut page = json(&serde_json::json!({
                     "error": format!("there is no `{path}` here"),
@@ -72,7 +67,6 @@ impl Watch {
         text += "# HELP hpc_manager_sessions Sessions that have not ended.\n\
                  # TYPE hpc_manager_sessions gauge\n";
         for (phase, count) in self.phases() {
-            let phase = format!("{phase:?}").to_lowercase();
             let _ = writeln!(text, "hpc_manager_sessions{{phase=\"{phase}\"}} {count}");
         }
         text

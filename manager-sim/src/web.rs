@@ -48,7 +48,7 @@ pub fn page(
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript></head>\n\
          <body><h1>{user}'s session</h1>\n<main id=\"state\" data-phase=\"{phase}\">{body}</main>\
          {sign_out}</body></html>\n",
-        phase = state.phase_name(),
+        phase = state.phase,
         sign_out = if signs_out { SIGN_OUT } else { "" },
     );
     ("text/html; charset=utf-8", html)

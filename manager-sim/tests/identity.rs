@@ -3,10 +3,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
@@ -15,31 +15,22 @@ use manager_sim::auth::token_file;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
 use serde_json::Value;
 
-/// How long anything may take here: a busy machine's worst.
-const DEADLINE: Duration = Duration::from_secs(20);
+mod running;
+
+use running::{DEADLINE, Running};
+
 const HTML: (&str, &str) = ("accept", "text/html");
 
 /// A manager with a configuration file, a line of which is given.
 struct Manager {
     directory: tempfile::TempDir,
-    process: Child,
+    process: Running,
     url: String,
 }
 
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-manager"));
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HPC_MANAGER_STATE_DIR", directory.join("state"))
-        .env("HPC_MANAGER_CONFIG", directory.join("manager.toml"));
+    let mut command = running::command(directory);
+    command.env("HPC_MANAGER_CONFIG", directory.join("manager.toml"));
     command
 }
 
@@ -75,15 +66,8 @@ impl Manager {
 
     fn start_in(directory: tempfile::TempDir) -> Self {
         let log = fs::File::create(directory.path().join("log")).unwrap();
-        let mut process = command(directory.path())
-            .args(["--log", "trace"])
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the manager starts").unwrap();
-        let url = first.strip_prefix("listening ").expect(&first).to_owned();
+        let mut command = command(directory.path());
+        let (process, url, _) = Running::start(command.args(["--log", "trace"]).stderr(log));
         Self {
             directory,
             process,

@@ -3,10 +3,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
@@ -14,35 +13,16 @@ use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take here: a busy machine's worst.
-const DEADLINE: Duration = Duration::from_secs(20);
+mod running;
+
+use running::{DEADLINE, Running, command, state_dir};
 
 struct Manager {
     directory: tempfile::TempDir,
-    process: Child,
+    process: Running,
     url: String,
     /// A sign-in link per user.
     links: Vec<(String, String)>,
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-manager"));
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("HPC_MANAGER_STATE_DIR", state_dir(directory));
-    command
-}
-
-fn state_dir(directory: &Path) -> PathBuf {
-    directory.join("state")
 }
 
 impl Manager {
@@ -66,12 +46,7 @@ impl Manager {
             command.args(["--login", login]);
         }
         command.args(flags);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap())
-            .lines()
-            .map(Result::unwrap);
-        let first = lines.next().expect("the manager starts");
-        let url = first.strip_prefix("listening ").expect(&first).to_owned();
+        let (process, url, mut lines) = Running::start(&mut command);
         let links = logins.iter().map(|_| {
             let line = lines.next().expect("a link per user");
             let (user, link) = line.split_once(' ').expect("a user and a link");

@@ -421,6 +421,14 @@ impl Answer {
     }
 }
 
+/// Counts in the text format of Prometheus, version 0.0.4.
+pub fn counts(text: String) -> Response<Bytes> {
+    let mut page = Response::new(Bytes::from(text));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    page.headers_mut().insert(CONTENT_TYPE, kind);
+    page
+}
+
 /// A JSON document that nobody may keep.
 pub fn json(value: &serde_json::Value) -> Response<Bytes> {
     own_response("application/json", value.to_string())

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept::{self, Listener, Terms},
-    answer::{Problem, Reader, json},
+    answer::{Problem, Reader, counts, json},
     auth::{self, Nonce, Token},
     handover::Tickets,
     headers::{self, WEBSOCKET, cookie},
@@ -512,12 +512,7 @@ impl Proxy {
                 "job": self.identity.job,
                 "uptime_seconds": self.started.elapsed().as_secs(),
             })),
-            Route::Own("metrics") => {
-                let mut page = Response::new(Bytes::from(self.metrics.to_text("hpc_proxy")));
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                page.headers_mut().insert(CONTENT_TYPE, kind);
-                page
-            }
+            Route::Own("metrics") => counts(self.metrics.to_text("hpc_proxy")),
             _ => return Err(Problem::Route(RouteError::NoSuchPath)),
         };
         Ok(whole(page))

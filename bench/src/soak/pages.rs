@@ -12,11 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 
-use super::{
-    Outcome, Soak,
-    bulk::{Memory, watch},
-    size,
-};
+use super::{Outcome, Soak, memory::watch, size};
 use crate::{client::Connection, page::Checker, route::Route};
 
 /// How long a page is.
@@ -58,7 +54,6 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
     }
     let warm_up = CLIENTS * PAGES * bytes / WARM_UP;
     let memory = watch(proxy.process(), &moved, warm_up, flows).await;
-    let memory = memory.inspect_err(|error| outcome.faults.push(format!("{error:#}")));
     let (elapsed, moved) = (start.elapsed(), moved.load(Relaxed));
     let used = proxy.process().usage()?.since(before);
 
@@ -74,18 +69,7 @@ pub(super) async fn run(soak: &Soak) -> Result<Outcome> {
         ),
     );
     outcome.figure("proxy CPU", format!("{:.2} s/GB", cpu / megabytes * 1e3));
-    if let Ok(Memory { warm, most, looks }) = memory {
-        let figure = format!(
-            "{} when warm, {} at most, {looks} looks",
-            size(warm),
-            size(most)
-        );
-        outcome.figure("proxy memory", figure);
-        let growth = most.saturating_sub(warm);
-        outcome.must(growth <= GROWTH_BYTES, || {
-            format!("the memory grew by {}", size(growth))
-        });
-    }
+    outcome.judge(memory, GROWTH_BYTES);
     Ok(outcome)
 }
 
