@@ -19,14 +19,12 @@ use nix::{
         signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal},
         signalfd::{SfdFlags, SignalFd, siginfo},
     },
-    unistd::{ForkResult, fork},
+    unistd::{self, ForkResult, fork},
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::Errno,
-    process::{
-        Pid, PidfdFlags, WaitOptions, getpid, getsid, pidfd_open, set_child_subreaper, waitpid,
-    },
+    process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, set_child_subreaper, waitpid},
 };
 use thiserror::Error;
 
@@ -187,7 +185,9 @@ fn is_for_command(signal: &siginfo, guardian: i32) -> bool {
     let was_sent = signal.ssi_code <= 0 && signal.ssi_pid.cast_signed() != guardian;
     // What a terminal sends goes to the whole group, in which the command is; but the end of the
     // terminal is told to the leader of its session alone, which the command would be instead of us.
-    let ends_session = number == libc::SIGHUP && getsid(None).is_ok_and(|id| id == getpid());
+    // A session that began outside of the namespace has the number 0, which rustix takes for none.
+    let leads = || unistd::getsid(None).is_ok_and(|id| id == unistd::getpid());
+    let ends_session = number == libc::SIGHUP && leads();
     number != libc::SIGCHLD && (was_sent || ends_session)
 }
 

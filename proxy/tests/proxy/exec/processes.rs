@@ -120,6 +120,40 @@ async fn every_signal_goes_to_the_command() {
     .await;
 }
 
+// In a container the session may be one that began outside, which has no number inside.
+#[tokio::test]
+async fn a_hangup_goes_to_the_command_of_a_session_from_outside() {
+    const HANGUP: &str = "
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+os.kill(1, signal.SIGHUP)
+print(os.getsid(0), int(signal.sigwait({signal.SIGHUP})))
+";
+    let unshare = [
+        "unshare",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+    ];
+    let mut namespaces = Command::new(unshare[0]);
+    if run(namespaces.args(&unshare[1..]).arg("true")).await.code != Some(0) {
+        return lacks("user and process namespaces");
+    }
+    let localhost = Localhost::new();
+    let exec = localhost.exec(&["--quiet"]);
+    let mut inside = Command::new(unshare[0]);
+    inside
+        .args(&unshare[1..])
+        .arg(exec.as_std().get_program())
+        .args(exec.as_std().get_args())
+        .args(["python3", "-c", HANGUP])
+        .env_clear();
+    confine(&mut inside, localhost.home.path());
+    let ended = run(inside.env("PATH", PATH)).await;
+    assert_eq!(ended.stdout.trim(), "0 1", "{ended:?}");
+}
+
 #[tokio::test]
 async fn a_caller_that_ignores_its_children_changes_nothing() {
     let localhost = Localhost::new();
