@@ -27,6 +27,8 @@ pub struct Settings<'a> {
     pub another_ide: Option<&'a str>,
     /// Whether IDEs share localhost with everybody on their node.
     pub shared_localhost: bool,
+    /// How it reaches proxies, if not as usual.
+    pub transport: Option<&'a str>,
     /// Where it listens; 0 takes any free port.
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
@@ -159,6 +161,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
     ]);
     if settings.shared_localhost {
         args.push("--private-localhost=false".to_owned());
+    }
+    if let Some(transport) = settings.transport {
+        args.push(format!("--transport={transport}"));
     }
     args.push("--cancel-on-exit".to_owned());
     if let Some([host, domain]) = settings.names {

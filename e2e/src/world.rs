@@ -40,6 +40,7 @@ impl World {
             hpc_proxy: None,
             another_ide: None,
             shared_localhost: false,
+            transport: None,
             familiar_ports: false,
             quiet: false,
             names: None,
@@ -169,6 +170,7 @@ pub struct Plan<'a, C> {
     hpc_proxy: Option<String>,
     another_ide: Option<String>,
     shared_localhost: bool,
+    transport: Option<String>,
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
@@ -209,6 +211,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// With IDEs that share localhost with everybody on their node, as on one that offers no other.
     pub fn sharing_localhost(mut self) -> Self {
         self.shared_localhost = true;
+        self
+    }
+
+    /// With a manager that reaches proxies by this transport.
+    pub fn over(mut self, transport: &str) -> Self {
+        self.transport = Some(transport.to_owned());
         self
     }
 
@@ -266,6 +274,7 @@ impl<C: Cluster> Plan<'_, C> {
             tools: &tools,
             another_ide: self.another_ide.as_deref(),
             shared_localhost: self.shared_localhost,
+            transport: self.transport.as_deref(),
             port: self.port,
             local_port: self.local_port,
             names: self

@@ -3,6 +3,7 @@
 //! It knows ssh, not Slurm. Commands share one connection, held by `master`.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -17,8 +18,9 @@ use tokio::{
 
 use crate::{
     job::one_line,
-    names::{Login, UserName},
+    names::{Login, NodeName, UserName},
     shell::quote,
+    transport::Transport,
 };
 
 mod lifeline;
@@ -49,6 +51,8 @@ pub struct Ssh {
     pub config: Option<PathBuf>,
     /// The key that opens it, and no other; an absolute path without anything that ssh expands.
     pub key: Option<PathBuf>,
+    /// How its nodes are reached.
+    pub transport: Transport,
 }
 
 impl Ssh {
@@ -56,16 +60,8 @@ impl Ssh {
     /// a process group of its own: Ctrl-C at our terminal is for us to act on, in order.
     fn client<'a>(&self, options: &[&'a str], remote_command: &'a str) -> Command {
         let mut command = Command::new("ssh");
-        if let Some(config) = &self.config {
-            command.arg("-F").arg(config);
-        }
-        if let Some(key) = &self.key {
-            command
-                .arg("-i")
-                .arg(key)
-                .args(["-o", "IdentitiesOnly=yes"]);
-        }
         command
+            .args(self.identification())
             // Nobody is there to answer a question.
             .args(["-T", "-o", "BatchMode=yes", "-o", "RemoteCommand=none"])
             // A dead network is noticed within 15 s.
@@ -81,6 +77,50 @@ impl Ssh {
             .kill_on_drop(true)
             .process_group(0);
         command
+    }
+
+    /// What tells ssh by which configuration and as whom.
+    fn identification(&self) -> Vec<OsString> {
+        let mut words = Vec::new();
+        if let Some(config) = &self.config {
+            words.extend(["-F".into(), config.into()]);
+        }
+        if let Some(key) = &self.key {
+            words.extend([
+                "-i".into(),
+                key.into(),
+                "-o".into(),
+                "IdentitiesOnly=yes".into(),
+            ]);
+        }
+        words
+    }
+
+    /// The same account on a node of the cluster.
+    fn on(&self, node: &NodeName) -> Self {
+        let host = node.as_host();
+        Self {
+            login: Login {
+                user: self.login.user.clone(),
+                host,
+            },
+            ..self.clone()
+        }
+    }
+
+    /// What leads an ssh to a node through the connection that has its socket at `control`: ssh's own
+    /// `ProxyJump` would neither share that nor take the key (`ProxyCommand`, ssh_config(5)).
+    fn jump(&self, control: &str) -> Result<String, SshError> {
+        let mut command = "ssh".to_owned();
+        for word in self.identification() {
+            let quoted = word.to_str().and_then(|word| quote(word).ok());
+            let word = quoted.ok_or_else(|| SshError::BadPath(word.into()))?;
+            command += &format!(" {}", word.replace('%', "%%"));
+        }
+        let login = &self.login;
+        Ok(format!(
+            "{command} -o BatchMode=yes -S {control} -o ControlMaster=no -W [%h]:%p -- {login}"
+        ))
     }
 }
 
@@ -150,6 +190,23 @@ impl Cluster {
         timeout(COMMAND_DEADLINE, self.attempt(command, stdin))
             .await
             .unwrap_or(Err(SshError::Deadline(COMMAND_DEADLINE)))
+    }
+
+    /// Has an ssh stay on the node, through the login node, with what `options` ask for.
+    pub(crate) async fn stay_on(
+        &self,
+        node: &NodeName,
+        options: &[&str],
+    ) -> Result<Lifeline, SshError> {
+        let control = self.master.ready().await?;
+        let proxy = format!("ProxyCommand={}", self.ssh.jump(control)?);
+        let options = [&["-o", &proxy][..], options].concat();
+        Lifeline::open(&self.ssh.on(node), &options).await
+    }
+
+    /// Has an ssh stay on the login node, with what `options` ask for: a connection of its own.
+    pub(crate) async fn stay(&self, options: &[&str]) -> Result<Lifeline, SshError> {
+        Lifeline::open(&self.ssh, options).await
     }
 
     /// Ends the shared connection.
@@ -236,6 +293,7 @@ mod tests {
             login: "a1@login".parse().unwrap(),
             config: Some("/conf".into()),
             key: None,
+            transport: Transport::Login,
         };
         let line = |ssh: &Ssh| {
             let command = ssh.client(&[], "true");
@@ -252,6 +310,26 @@ mod tests {
             with_key.contains(" -i /keys/alice -o IdentitiesOnly=yes "),
             "{with_key}"
         );
+    }
+
+    // ssh_config(5), ProxyCommand: the user's shell reads it, after ssh has put in host and port.
+    #[test]
+    fn the_way_to_a_node_is_taken_as_it_is() {
+        let ssh = Ssh {
+            user: "alice".parse().unwrap(),
+            login: "a1@login".parse().unwrap(),
+            config: Some("/it's %h".into()),
+            key: Some("/keys/alice".into()),
+            transport: Transport::Jump,
+        };
+        let jump = ssh.jump("/run/a.ctl").unwrap();
+        assert_eq!(
+            jump,
+            "ssh '-F' '/it'\\''s %%h' '-i' '/keys/alice' '-o' 'IdentitiesOnly=yes' -o BatchMode=yes \
+             -S /run/a.ctl -o ControlMaster=no -W [%h]:%p -- a1@login"
+        );
+        let node = ssh.on(&"node01".parse().unwrap());
+        assert_eq!(node.login.to_string(), "a1@node01");
     }
 
     #[test]

@@ -223,6 +223,11 @@ struct Settings {
     /// The ssh configuration [default: the user's own].
     #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
     ssh_config: Option<PathBuf>,
+    /// How proxies on nodes are reached: `login` (the login node connects to the node), `jump` (ssh to the
+    /// node itself, where the proxy listens on the loopback alone) or `jump-socket` (the same, to a Unix
+    /// socket in the user's home) [default: login].
+    #[arg(long, env = "HPC_MANAGER_TRANSPORT", value_name = "TRANSPORT")]
+    transport: Option<String>,
     /// Where the tunnel begins on 127.0.0.1, with a single login [default: 9000].
     #[arg(long, env = "HPC_PROXY_LOCAL_PORT", value_name = "PORT")]
     local_port: Option<u16>,
@@ -451,8 +456,15 @@ impl Settings {
     /// Everybody's account, each user once.
     fn accounts(&self, wrong: &mut Gathered) -> Vec<Ssh> {
         let (users, clusters) = (self.user.clone(), self.cluster.clone());
-        let config = self.ssh_config.as_deref();
-        let accounts = people::accounts(&self.login, users, clusters, config, wrong);
+        let transport = self
+            .transport
+            .as_deref()
+            .map(|name| parse("transport", name));
+        let usual = people::Usual {
+            config: self.ssh_config.as_deref(),
+            transport: transport.and_then(|it| wrong.ok(it)).unwrap_or_default(),
+        };
+        let accounts = people::accounts(&self.login, users, clusters, usual, wrong);
         let mut users = BTreeSet::new();
         for ssh in &accounts {
             if !users.insert(&ssh.user) {
@@ -480,6 +492,7 @@ impl Settings {
             user: longer(self.user, other.user),
             cluster: longer(self.cluster, other.cluster),
             ssh_config: self.ssh_config.or(other.ssh_config),
+            transport: self.transport.or(other.transport),
             local_port: self.local_port.or(other.local_port),
             ide_kind: self.ide_kind.or(other.ide_kind),
             ide_command: self.ide_command.or(other.ide_command),

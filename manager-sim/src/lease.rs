@@ -1,7 +1,7 @@
 //! A session's lease: what the proxy and the job script wrote on the node, read over ssh. Believed
 //! when its job and node are the scheduler's; trusted when the proxy proves itself.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use hpc_proxy::{
     auth::{NotAToken, Token},
@@ -22,12 +22,42 @@ use crate::{
 pub struct Lease {
     /// The node that it is of.
     pub node: NodeName,
-    /// Who the proxy is, and where it listens.
+    /// Who the proxy is.
     pub proxy: Identity,
+    /// Where it listens.
+    pub door: Door,
     /// Where the IDE listens.
     pub ide_port: TargetPort,
     /// What the IDE wants to see.
     pub ide_token: IdeToken,
+}
+
+/// Where a proxy listens on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A TCP port.
+    Port(u16),
+    /// A Unix socket.
+    Socket(PathBuf),
+}
+
+impl Door {
+    /// The port, if it is one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Port(port) => Some(*port),
+            Self::Socket(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => port.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -36,6 +66,7 @@ impl Lease {
         let ide_port = TargetPort::new(34567).expect("not 0");
         Self {
             node,
+            door: Door::Port(proxy.port),
             proxy,
             ide_port,
             ide_token: IdeToken("secret".into()),
@@ -78,9 +109,6 @@ pub enum LeaseError {
     /// A record, but not one to believe.
     #[error("the record of hpc-proxy is not believed")]
     Record(#[from] BadLease),
-    /// On a Unix socket of the node alone.
-    #[error("hpc-proxy listens on no port, so that no tunnel leads to it")]
-    NoPort,
     /// The token file holds something else.
     #[error("the token of hpc-proxy cannot be read")]
     Token(#[from] NotAToken),
@@ -121,9 +149,10 @@ fn assemble(
 ) -> Result<Lease, LeaseError> {
     let record = Record::parse(record.as_bytes())?;
     record.check(&job.to_string(), node.as_str())?;
-    if record.port == 0 {
-        return Err(LeaseError::NoPort);
-    }
+    let door = match record.socket {
+        Some(path) if record.port == 0 => Door::Socket(path),
+        _ => Door::Port(record.port),
+    };
     let token = Token::parse(token.as_bytes())?;
     Ok(Lease {
         node: node.clone(),
@@ -132,6 +161,7 @@ fn assemble(
             port: record.port,
             token,
         },
+        door,
         ide_port: ide.trim().parse().map_err(|_| LeaseError::Ide)?,
         ide_token: IdeToken::parse(ide_token).ok_or(LeaseError::Ide)?,
     })
@@ -180,9 +210,18 @@ mod tests {
                 token
             }
         );
+        assert_eq!(lease.door, Door::Port(40123));
         assert_eq!(lease.ide_port.get(), 34567);
         assert_eq!(lease.ide_token.reveal(), "abc");
         assert!(!format!("{lease:?}").contains("abc"));
+    }
+
+    #[test]
+    fn a_proxy_without_a_port_has_a_socket() {
+        let record = record("\"7\"", "node01").replace("40123", r#"0,"socket":"/run/s""#);
+        let token = Token::random().unwrap().reveal();
+        let lease = read(&record, &token, "34567", "abc").unwrap();
+        assert_eq!(lease.door, Door::Socket("/run/s".into()));
     }
 
     // S8.
@@ -199,11 +238,6 @@ mod tests {
                 "{bad}"
             );
         }
-        let unix_only = good.replace("40123", r#"0,"socket":"/run/s""#);
-        assert!(matches!(
-            read(&unix_only, &token, "1", "a"),
-            Err(LeaseError::NoPort)
-        ));
         for bad in ["", "{}", &good[..40], "\0\u{1}", &" ".repeat(1 << 17)] {
             assert!(
                 matches!(read(bad, &token, "1", "a"), Err(LeaseError::Record(_))),

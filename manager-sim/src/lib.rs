@@ -26,6 +26,7 @@ pub mod socket_file;
 pub mod state;
 pub mod state_dir;
 pub mod token_command;
+pub mod transport;
 pub mod tunnel;
 pub mod upstream;
 pub mod watch;

@@ -80,6 +80,13 @@ name! {
     PartitionName
 }
 
+impl NodeName {
+    /// The node as a machine that ssh can reach from the login node.
+    pub fn as_host(&self) -> HostName {
+        HostName(self.0.clone())
+    }
+}
+
 /// An account on a login node, `alice@login`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {

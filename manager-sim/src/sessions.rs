@@ -29,7 +29,7 @@ const CANCEL_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// See [`Order::script`].
-    pub script: String,
+    pub script: crate::job::script::Script,
     /// See [`Order::kind`].
     pub kind: crate::job::script::IdeKind,
     /// See [`Order::resources`].
@@ -137,6 +137,7 @@ impl Sessions {
             resources,
         } = self.terms.clone();
         let address = account.address.clone();
+        let script = script.over(account.cluster.ssh().transport);
         let order = Order {
             script,
             kind,

@@ -17,7 +17,7 @@ pub struct State {
     pub reason: Option<String>,
     /// The path that opens the IDE.
     pub ide: Option<String>,
-    /// Where the proxy listens on the node.
+    /// The port that the proxy has on the node, if it has one.
     pub proxy_port: Option<u16>,
 }
 
@@ -60,7 +60,7 @@ impl State {
             ide: upstream
                 .as_ref()
                 .map(|upstream| format!("/code/?tkn={}", upstream.lease().ide_token.reveal())),
-            proxy_port: phase.lease().map(|lease| lease.proxy.port),
+            proxy_port: phase.lease().and_then(|lease| lease.door.port()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tunnel: one `ssh -L` from a local end to the proxy's port on its node. Ready when the proxy
+//! The tunnel: one `ssh -L` from a local end to the proxy on its node, by the cluster's [`Transport`]. Ready when the proxy
 //! has proved itself through it; gone when ssh ends or the proxy proves itself no more.
 //!
 //! `ExitOnForwardFailure` says nothing about the far end: ssh connects to it only when used.
@@ -9,10 +9,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::{
-    cluster::{Lifeline, Ssh, SshError, literal_socket_path},
+    cluster::{Cluster, Lifeline, SshError, literal_socket_path},
     holder::{self, Holder},
+    lease::{Door, Lease},
     local_end::{Address, DialError, LocalEnd},
-    names::NodeName,
+    transport::Transport,
 };
 
 /// A Unix socket's path has 107 bytes at most.
@@ -40,6 +41,9 @@ pub enum TunnelError {
     /// The local end cannot be used.
     #[error("cannot listen on `{0}`")]
     LocalEnd(Address, #[source] io::Error),
+    /// It began when the cluster was reached by another way.
+    #[error("hpc-proxy of this job does not listen where `transport = \"{0}\"` leads")]
+    OtherDoor(Transport),
     /// ssh did not connect, or does not forward.
     #[error("the tunnel cannot be opened")]
     Ssh(#[from] SshError),
@@ -64,17 +68,25 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Opens `address` here towards `port` on `node`, and has the proxy prove itself.
+    /// Opens `address` here towards the proxy of `lease`, and has it prove itself.
     ///
     /// # Errors
     /// See [`TunnelError`].
     pub async fn open(
-        ssh: &Ssh,
+        cluster: &Cluster,
         address: &Address,
-        node: &NodeName,
-        port: u16,
+        lease: &Lease,
         local_end: LocalEnd,
     ) -> Result<Self, TunnelError> {
+        let transport = cluster.ssh().transport;
+        let far = match (&lease.door, transport) {
+            (Door::Port(port), Transport::Login) => format!("{}:{port}", lease.node),
+            (Door::Port(port), Transport::Jump) => format!("127.0.0.1:{port}"),
+            (Door::Socket(path), Transport::JumpSocket) => {
+                literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?
+            }
+            _ => return Err(TunnelError::OtherDoor(transport)),
+        };
         let local = match address {
             Address::Tcp(local_port) => {
                 check_free(*local_port).await?;
@@ -82,7 +94,7 @@ impl Tunnel {
             }
             Address::Unix(path) => literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?,
         };
-        let forward = format!("{local}:{node}:{port}");
+        let forward = format!("{local}:{far}");
         let options = [
             // A connection of its own: it carries all of a user's traffic, and ends by itself.
             ["-S", "none"],
@@ -91,7 +103,13 @@ impl Tunnel {
             ["-o", "StreamLocalBindMask=0177"],
             ["-L", &forward],
         ];
-        let lifeline = Lifeline::open(ssh, options.as_flattened()).await?;
+        let options = options.as_flattened();
+        let lifeline = match transport {
+            Transport::Login => cluster.stay(options).await?,
+            Transport::Jump | Transport::JumpSocket => {
+                cluster.stay_on(&lease.node, options).await?
+            }
+        };
         let tunnel = Self {
             lifeline,
             local_end,

@@ -75,8 +75,8 @@ impl Hash for Upstream {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lease { node, proxy, .. } = self.lease();
-        write!(f, "{node}:{}", proxy.port)
+        let Lease { node, door, .. } = self.lease();
+        write!(f, "{node}:{door}")
     }
 }
 

@@ -14,6 +14,7 @@ mod live_reload_reaches_the_browser;
 mod live_server_is_served_under_its_port;
 mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
+mod other_ways_to_the_node;
 mod single_user;
 mod the_job_goes_away;
 mod the_proxy_publishes_its_port;
@@ -91,6 +92,9 @@ on_every_cluster! {
         the_job_is_requeued_to_another_node;
     other_ides:
         another_ide_gets_no_proxy;
+    other_ways_to_the_node:
+        the_proxy_listens_on_the_loopback_alone
+        the_proxy_listens_on_a_socket_alone;
     impostors:
         a_stale_lease_is_not_believed
         an_impostor_on_the_old_port_gets_nothing;

@@ -10,6 +10,7 @@ use super::{Gathered, error::ConfigError, parse, parse_all};
 use crate::{
     cluster::Ssh,
     names::{ClusterName, HostName, Login, UserName},
+    transport::Transport,
 };
 
 /// A `[[user]]`.
@@ -29,6 +30,7 @@ pub(super) struct ClusterSettings {
     name: String,
     login: String,
     ssh_config: Option<PathBuf>,
+    transport: Option<String>,
 }
 
 /// Why a user has no account that we could use.
@@ -46,6 +48,14 @@ struct Cluster {
     name: ClusterName,
     host: HostName,
     config: Option<PathBuf>,
+    transport: Option<Transport>,
+}
+
+/// How ssh is called where neither a user nor a cluster says otherwise.
+#[derive(Clone, Copy)]
+pub(super) struct Usual<'a> {
+    pub(super) config: Option<&'a Path>,
+    pub(super) transport: Transport,
 }
 
 /// Everybody's account: those of `logins`, where the user is called as the account is, and those of
@@ -54,7 +64,7 @@ pub(super) fn accounts(
     logins: &[String],
     users: Vec<UserSettings>,
     clusters: Vec<ClusterSettings>,
-    ssh_config: Option<&Path>,
+    usual: Usual<'_>,
     wrong: &mut Gathered,
 ) -> Vec<Ssh> {
     let mut known: Vec<Cluster> = Vec::new();
@@ -76,12 +86,13 @@ pub(super) fn accounts(
         accounts.push(Ssh {
             user: login.user.clone(),
             login,
-            config: ssh_config.map(Path::to_owned),
+            config: usual.config.map(Path::to_owned),
             key: None,
+            transport: usual.transport,
         });
     }
     for settings in users {
-        accounts.extend(wrong.ok(user(settings, &known, ssh_config)));
+        accounts.extend(wrong.ok(user(settings, &known, usual)));
     }
     accounts
 }
@@ -91,13 +102,17 @@ fn cluster(settings: ClusterSettings) -> Result<Cluster, ConfigError> {
         name: parse("cluster.name", &settings.name)?,
         host: parse("cluster.login", &settings.login)?,
         config: settings.ssh_config,
+        transport: settings
+            .transport
+            .map(|name| parse("cluster.transport", &name))
+            .transpose()?,
     })
 }
 
 fn user(
     settings: UserSettings,
     clusters: &[Cluster],
-    ssh_config: Option<&Path>,
+    usual: Usual<'_>,
 ) -> Result<Ssh, ConfigError> {
     let user: UserName = parse("user.name", &settings.name)?;
     let wrong = |setting, source: Box<dyn std::error::Error + Send + Sync>| ConfigError::OfUser {
@@ -129,17 +144,19 @@ fn user(
     let login: Login =
         login.map_err(|error: crate::names::NotALogin| wrong("login", error.into()))?;
     // A login node of another cluster is not reached by this one's configuration.
-    let config = cluster
-        .filter(|cluster| cluster.host == login.host)
-        .and_then(|cluster| cluster.config.clone());
+    let cluster = cluster.filter(|cluster| cluster.host == login.host);
+    let config = cluster.and_then(|cluster| cluster.config.clone());
     if let Some(key) = settings.key.as_deref().filter(|key| !is_literal(key)) {
         return Err(no_account("key", NoAccount::NotLiteral(key.to_owned())));
     }
     Ok(Ssh {
         user,
         login,
-        config: config.or_else(|| ssh_config.map(Path::to_owned)),
+        config: config.or_else(|| usual.config.map(Path::to_owned)),
         key: settings.key,
+        transport: cluster
+            .and_then(|cluster| cluster.transport)
+            .unwrap_or(usual.transport),
     })
 }
 
@@ -166,8 +183,11 @@ mod tests {
     fn read(text: &str) -> Result<Vec<String>, Vec<String>> {
         let Written { user, cluster } = toml::from_str(text).unwrap();
         let mut wrong = Gathered::default();
-        let config = Some(Path::new("/ssh"));
-        let accounts = accounts(&[], user, cluster, config, &mut wrong);
+        let usual = Usual {
+            config: Some(Path::new("/ssh")),
+            transport: Transport::Login,
+        };
+        let accounts = accounts(&[], user, cluster, usual, &mut wrong);
         let shown = |ssh: &Ssh| {
             let path =
                 |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());

@@ -5,6 +5,11 @@ mkdir -p -m 700 "$directory"
 # since a killed proxy cannot take them back.
 rm -f -- "$lease.json" "$lease.token" "$lease.ide" "$lease.ide-token"
 
+case $transport in
+login) listen=(--port 0) ;;
+jump) listen=(--bind 127.0.0.1 --port 0) ;;
+jump-socket) listen=(--listen "unix:$lease.sock") ;;
+esac
 # What a login profile sets for proxies of its own would move this one out of the manager's sight.
 # In a subshell only: it becomes the program.
 without_settings() {
@@ -12,7 +17,7 @@ without_settings() {
   exec "$@"
 }
 
-without_settings "$hpc_proxy" --port 0 --verbose </dev/null &
+without_settings "$hpc_proxy" "${listen[@]}" --verbose </dev/null &
 proxy=$!
 for ((tenths = 0; tenths < 300; tenths++)); do
   [ ! -s "$lease.json" ] && [ -z "$stopping" ] && runs "$proxy" || break

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::{
     front::Front,
     shell::{HoldsNul, quote},
+    transport::Transport,
 };
 
 /// How a job ends: the trap that passes a signal on, and the one way out.
@@ -64,15 +65,15 @@ pub struct JobScript {
 }
 
 impl JobScript {
-    /// The text for sbatch; `front` is the manager's address for browsers, which the session's own
+    /// The script; `front` is the manager's address for browsers, which the session's own
     /// programs may show.
     ///
     /// # Errors
     /// When a value holds a NUL byte.
-    pub fn build(&self, front: &Front) -> Result<String, HoldsNul> {
+    pub fn build(&self, front: &Front) -> Result<Script, HoldsNul> {
         let ide_command = quote(&self.ide_command)?;
-        let head = format!("#!/bin/bash\nide_command={ide_command}\n");
-        Ok(match self.kind {
+        let head = format!("ide_command={ide_command}\n");
+        Ok(Script(match self.kind {
             IdeKind::Vscode => {
                 let hpc_proxy = quote(&self.hpc_proxy)?;
                 let url = quote(&front.to_string())?;
@@ -86,7 +87,19 @@ impl JobScript {
                 )
             }
             IdeKind::Other => format!("{head}{LIFECYCLE}{IDE}"),
-        })
+        }))
+    }
+}
+
+/// A script but for the way to its proxy, which is the cluster's affair.
+#[derive(Clone, Debug, Default)]
+pub struct Script(String);
+
+impl Script {
+    /// The text for sbatch of a cluster whose proxies are reached by `transport`.
+    pub fn over(&self, transport: Transport) -> String {
+        let Self(rest) = self;
+        format!("#!/bin/bash\ntransport={transport}\n{rest}")
     }
 }
 
@@ -114,6 +127,7 @@ if [ "$1" = exec ]; then
   shift 4
   exec "$@"
 fi
+echo "$*" >"$HOME/options"
 lease=$HOME/.hpc-proxy/job-$SLURM_JOB_ID
 [ ! -e "$lease.json" ] || echo stale >"$HOME/complaint"
 [ -z "${HPC_PROXY_AUTH-}" ] || echo settings >"$HOME/complaint"
@@ -155,11 +169,16 @@ for _ in {1..600}; do sleep 0.1; done
     impl Job {
         /// Runs the script as Slurm would, with `prepare` done to the home before.
         fn start(kind: IdeKind, ide_command: &str, prepare: impl FnOnce(&Path)) -> Self {
-            Self::of(script(kind, ide_command), &[], prepare)
+            Self::of(script(kind, ide_command), Transport::Login, &[], prepare)
         }
 
         /// The same with more in its environment.
-        fn of(script: JobScript, profile: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        fn of(
+            script: JobScript,
+            transport: Transport,
+            profile: &[(&str, &str)],
+            prepare: impl FnOnce(&Path),
+        ) -> Self {
             let home = tempfile::tempdir().unwrap();
             let hpc_proxy = home.path().join("the proxy");
             fs::write(&hpc_proxy, PROXY_STAND_IN).unwrap();
@@ -169,7 +188,11 @@ for _ in {1..600}; do sleep 0.1; done
                 hpc_proxy: hpc_proxy.to_str().unwrap().into(),
                 ..script
             };
-            fs::write(home.path().join("script"), script.build(&front()).unwrap()).unwrap();
+            fs::write(
+                home.path().join("script"),
+                script.build(&front()).unwrap().over(transport),
+            )
+            .unwrap();
             let log = fs::File::create(home.path().join("log")).unwrap();
             let shell = Command::new("bash")
                 .arg(home.path().join("script"))
@@ -260,7 +283,12 @@ for _ in {1..600}; do sleep 0.1; done"#;
             ("HPC_PROXY_STATE_DIR", "/elsewhere"),
         ];
         let ide = r#"echo "${HPC_PROXY_PUBLIC_PORTS-} ${HPC_PROXY_STATE_DIR-}" >"$HOME/ide""#;
-        let mut job = Job::of(script(IdeKind::Vscode, ide), &profile, |_| ());
+        let mut job = Job::of(
+            script(IdeKind::Vscode, ide),
+            Transport::Login,
+            &profile,
+            |_| (),
+        );
         assert_eq!(
             job.awaits_file("exec"),
             "--public 34567,4040,7000-7010 -- as the proxy\n"
@@ -275,7 +303,7 @@ for _ in {1..600}; do sleep 0.1; done"#;
             private_localhost: false,
             ..script(IdeKind::Vscode, IDE)
         };
-        let mut job = Job::of(plain, &[], |_| ());
+        let mut job = Job::of(plain, Transport::Login, &[], |_| ());
         assert_eq!(
             job.awaits_file("ide"),
             "34567 600 64 https://hpc.example.org\n"
@@ -370,12 +398,33 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
 
     // The plan: JupyterLab and RStudio are out of scope; they bring a proxy of their own.
     #[test]
+    fn the_proxy_listens_where_its_transport_leads() {
+        for (transport, options) in [
+            (Transport::Login, "--port 0"),
+            (Transport::Jump, "--bind 127.0.0.1 --port 0"),
+            (
+                Transport::JumpSocket,
+                "--listen unix:HOME/.hpc-proxy/job-7.sock",
+            ),
+        ] {
+            let mut job = Job::of(script(IdeKind::Vscode, "true"), transport, &[], |_| ());
+            let said = job.awaits_file("options");
+            let home = job.home.path().to_str().unwrap();
+            assert_eq!(said.replace(home, "HOME"), format!("{options} --verbose\n"));
+            assert_eq!(job.awaits_end(), Some(0));
+        }
+    }
+
+    #[test]
     fn another_ide_runs_without_hpc_proxy() {
         let mut job = Job::start(IdeKind::Other, "echo \"${IDE_PORT-none}\" >ide", |_| ());
         assert_eq!(job.awaits_file("ide"), "none\n");
         assert_eq!(job.awaits_end(), Some(0));
         assert_eq!(job.file("exec"), None);
-        let script = script(IdeKind::Other, "").build(&front()).unwrap();
+        let script = script(IdeKind::Other, "")
+            .build(&front())
+            .unwrap()
+            .over(Transport::Login);
         assert!(!script.contains("hpc_proxy=") && !script.contains("--port"));
     }
 
@@ -390,7 +439,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
                 hpc_proxy: hpc_proxy.clone(),
                 ..script(IdeKind::Vscode, &ide_command)
             };
-            let text = script.build(&front()).unwrap();
+            let text = script.build(&front()).unwrap().over(Transport::Login);
             prop_assert!(!text.contains('\r'));
             let head = text.split(LIFECYCLE).next().unwrap();
             let output = Command::new("bash")

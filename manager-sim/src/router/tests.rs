@@ -17,12 +17,13 @@ use super::*;
 use crate::{
     auth::{Ways, access_token::AccessToken, header::TrustedHeader, mint, tokens::Tokens},
     cluster::Ssh,
-    job::Resources,
+    job::{Resources, script::Script},
     lease::Lease,
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
     sessions::Terms,
     token_command,
+    transport::Transport,
 };
 
 #[test]
@@ -85,9 +86,10 @@ impl Front {
             login: "alice@login".parse().unwrap(),
             config: None,
             key: None,
+            transport: Transport::Login,
         };
         let terms = Terms {
-            script: String::new(),
+            script: Script::default(),
             kind: IdeKind::Vscode,
             resources: Resources {
                 time: "1:00:00".parse().unwrap(),

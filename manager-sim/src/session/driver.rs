@@ -367,14 +367,7 @@ async fn open_tunnel(
     lease: &Lease,
 ) -> Result<Tunnel, TunnelError> {
     let local_end = LocalEnd::new(address.clone(), lease.proxy.clone());
-    Tunnel::open(
-        cluster.ssh(),
-        &address,
-        &lease.node,
-        lease.proxy.port,
-        local_end,
-    )
-    .await
+    Tunnel::open(cluster, &address, lease, local_end).await
 }
 
 /// How long to wait before the next try.
