@@ -101,6 +101,15 @@ impl Browser {
         format!("{origin}{path}")
     }
 
+    /// The cookies that it sends to its origin, as it sends them.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn cookie(&self) -> Result<String> {
+        let cookies = self.cookies.cookies(&self.origin).context("no cookie")?;
+        Ok(cookies.to_str()?.to_owned())
+    }
+
     /// Opens a page, as by typing its address; redirects are followed.
     ///
     /// # Errors
