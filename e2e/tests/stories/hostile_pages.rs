@@ -58,6 +58,7 @@ const OF_A_DEV_SERVER: &[(&str, &str)] = &[
     ("opens the session in a window", "cut off"),
     ("opens the way out in a window", "cut off"),
     ("stays behind in another window", "cut off"),
+    ("opens it from an isolated window", "isolated, cut off"),
     ("signs out", "403 foreign-page"),
     ("signs out by a form", "refused"),
     ("reads the way out", "403 not-our-page"),
