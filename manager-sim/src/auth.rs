@@ -53,6 +53,11 @@ pub enum SignInError {
     NoRandom(#[from] NoRandom),
 }
 
+/// A browser has sign-ins of several users. One of them may have been put there by a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("signed in as several users at once")]
+pub struct SeveralUsers;
+
 /// A code for a one-time link of `user`.
 ///
 /// # Errors
@@ -243,16 +248,47 @@ impl SignedIn {
     }
 
     /// Who sends these fields, by the cookie called `cookie`.
-    pub fn user(&self, fields: &Fields, cookie: &str, now: SystemTime) -> Option<Known> {
+    ///
+    /// # Errors
+    /// When there are several such cookies, of several users.
+    pub fn user(
+        &self,
+        fields: &Fields,
+        cookie: &str,
+        now: SystemTime,
+    ) -> Result<Option<Known>, SeveralUsers> {
         let browsers = self.browsers();
-        // A dev server may have set another by that name, for a path of its own.
-        headers::cookie(fields, cookie).find_map(|secret| {
+        // A page of a dev server may have set another by that name, for a path of its own.
+        let mut all = headers::cookie(fields, cookie).filter_map(|secret| {
             let browser = browsers.by_cookie.get(std::str::from_utf8(secret).ok()?)?;
-            self.is_good(browser, now).then(|| Known {
-                user: browser.user.clone(),
-                by: By::Cookie(browser.number),
-            })
-        })
+            self.is_good(browser, now).then_some(browser)
+        });
+        let Some(first) = all.next() else {
+            return Ok(None);
+        };
+        if all.any(|other| other.user != first.user) {
+            return Err(SeveralUsers);
+        }
+        Ok(Some(Known {
+            user: first.user.clone(),
+            by: By::Cookie(first.number),
+        }))
+    }
+
+    /// What a page of the manager's shows that was given to somebody who is known so: a page of a dev
+    /// server has the same origin and the same cookie, but not this.
+    pub fn page_key(&self, known: &Known) -> String {
+        let Known { user, by } = known;
+        let reader = match by {
+            By::Cookie(SignInNumber(number)) => format!("{user}{SEPARATOR}{number}"),
+            By::Header | By::Bearer => user.to_string(),
+        };
+        self.key.page_key(&reader)
+    }
+
+    /// Whom a link's code names, good or not.
+    pub fn named(code: &str) -> Option<UserName> {
+        code.split_once(SEPARATOR)?.0.parse().ok()
     }
 
     fn is_good(&self, browser: &Browser, now: SystemTime) -> bool {
@@ -342,10 +378,10 @@ mod tests {
         assert_eq!(user, alice());
         assert_eq!(
             signed_in.user(&with_cookie(&secret), COOKIE, NOW),
-            Some(Known {
+            Ok(Some(Known {
                 user: alice(),
                 by: By::Cookie(SignInNumber(0))
-            })
+            }))
         );
         assert!(signed_in.sign_in(&code, NOW).is_err());
     }
@@ -358,11 +394,11 @@ mod tests {
         let (_, secret) = signed_in.sign_in(&code, NOW).unwrap();
         assert_eq!(
             signed_in.user(&with_cookie(&secret), COOKIE, NOW + SIGNED_IN_FOR),
-            None
+            Ok(None)
         );
         assert_eq!(
             SignedIn::new(key, Ways::links()).user(&with_cookie(&secret), COOKIE, NOW),
-            None
+            Ok(None)
         );
     }
 
@@ -374,7 +410,7 @@ mod tests {
             let code = mint(&key, &user.parse().unwrap(), NOW).unwrap();
             signed_in.sign_in(&code, NOW).unwrap().1
         };
-        let is_in = |secret| signed_in.user(&with_cookie(secret), COOKIE, NOW).is_some();
+        let is_in = |secret| signed_in.user(&with_cookie(secret), COOKIE, NOW) != Ok(None);
         let (bob, first, second) = (comes("bob"), comes("alice"), comes("alice"));
         for _ in 2..MOST_BROWSERS {
             comes("alice");
@@ -382,6 +418,51 @@ mod tests {
         assert!(is_in(&first));
         comes("alice");
         assert!(!is_in(&first) && is_in(&second) && is_in(&bob));
+    }
+
+    // S12: whichever a page put there, it is not told from the other.
+    #[test]
+    fn two_users_in_one_browser_are_nobody() {
+        let key = Token::random().unwrap();
+        let signed_in = SignedIn::new(key.clone(), Ways::links());
+        let comes = |user: &str| {
+            let code = mint(&key, &user.parse().unwrap(), NOW).unwrap();
+            signed_in.sign_in(&code, NOW).unwrap().1
+        };
+        let (alice, again, bob) = (comes("alice"), comes("alice"), comes("bob"));
+        let user = |secrets: &[&str]| {
+            let pairs = secrets.join(&format!("; {COOKIE}="));
+            signed_in.user(&with_cookie(&pairs), COOKIE, NOW)
+        };
+        assert_eq!(user(&[&alice, &bob]), Err(SeveralUsers));
+        assert_eq!(user(&["x", &bob, "", &alice]), Err(SeveralUsers));
+        for secrets in [&[&*alice, "x"][..], &["x", &alice], &[&alice, &again]] {
+            assert_eq!(user(secrets).unwrap().unwrap().user.as_str(), "alice");
+        }
+    }
+
+    // S11.
+    #[test]
+    fn a_page_key_is_of_one_sign_in() {
+        let signed_in = |key: &Token| SignedIn::new(key.clone(), Ways::links());
+        let key = Token::random().unwrap();
+        let known = |user: &str, by| Known {
+            user: user.parse().unwrap(),
+            by,
+        };
+        let all = [
+            known("alice", By::Header),
+            known("alice", By::Cookie(SignInNumber(1))),
+            known("alice", By::Cookie(SignInNumber(2))),
+            known("bob", By::Cookie(SignInNumber(1))),
+        ];
+        let keys = all.each_ref().map(|known| signed_in(&key).page_key(known));
+        for (index, one) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(one));
+            assert_eq!(*one, signed_in(&key).page_key(&all[index]));
+            let other = Token::random().unwrap();
+            assert_ne!(*one, signed_in(&other).page_key(&all[index]));
+        }
     }
 
     // S32.
@@ -400,7 +481,7 @@ mod tests {
         fn nobody_is_signed_in_by_chance(code in ".{0,40}|alice~.{0,40}", secret in "[ -:<-~]{0,64}") {
             let signed_in = SignedIn::new(Token::random().unwrap(), Ways::links());
             prop_assert!(signed_in.sign_in(&code, NOW).is_err());
-            prop_assert_eq!(signed_in.user(&with_cookie(&secret), COOKIE, NOW), None);
+            prop_assert_eq!(signed_in.user(&with_cookie(&secret), COOKIE, NOW), Ok(None));
         }
     }
 }

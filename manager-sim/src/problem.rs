@@ -9,7 +9,7 @@ use http::{
 use thiserror::Error;
 
 use crate::{
-    auth::{SignInError, Ways, header::HeaderError, tokens::Refusal},
+    auth::{SeveralUsers, SignInError, Ways, header::HeaderError, tokens::Refusal},
     local_end::DialError,
     names::UserName,
     session::PhaseName,
@@ -45,9 +45,18 @@ pub enum Problem {
     /// A session that is not the user's, whether there is such a one or not.
     #[error("not a session of this user")]
     NotYourSession,
-    /// A page of another site asks, or a dev server's.
+    /// A page of another site asks.
     #[error("asked by a page that may not")]
     ForeignPage,
+    /// A page asks that does not show to be the manager's own.
+    #[error("asked by a page without the key")]
+    NotOurPage,
+    /// The browser has sign-ins of several users.
+    #[error(transparent)]
+    SeveralUsers(#[from] SeveralUsers),
+    /// Another user is signed in already.
+    #[error("signed in as `{0}`")]
+    SignedInAs(UserName),
     /// No such page.
     #[error("no such page")]
     NoSuchPage,
@@ -145,6 +154,25 @@ impl Problem {
                 "foreign-page",
                 "This request comes from a page that may not make it.",
                 "Calls are made from the manager's own page, with the field `X-Hpc-Manager: 1`.",
+            ),
+            Self::NotOurPage => with(
+                StatusCode::FORBIDDEN,
+                "not-our-page",
+                "Only the manager's own page may do that.",
+                "Open / in the browser. Programs send an access token in `Authorization`.",
+            ),
+            Self::SeveralUsers(SeveralUsers) => with(
+                StatusCode::UNAUTHORIZED,
+                "several-users",
+                "This browser is signed in as several users at once, so it counts as none.",
+                "A page may have done that. Sign out at /logout, delete this site's cookies if that \
+                 does not help, and sign in again.",
+            ),
+            Self::SignedInAs(user) => with(
+                StatusCode::CONFLICT,
+                "signed-in-as-another",
+                &format!("This browser is signed in as {user}."),
+                "Sign out first, at /logout; then come again. The link is good still.",
             ),
             Self::NoSuchPage => with(
                 StatusCode::NOT_FOUND,

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use hpc_proxy::{
     answer::{Reader, json},
+    auth::same,
     handover::OPEN,
     headers::{self, WEBSOCKET},
     http1::{fields::Fields, framing::Framing, head::RequestHead, name::Name},
@@ -23,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
     front::Front,
-    hop::{self, Way},
+    hop::{self, Place, Way},
     job::script::IdeKind,
     local_end::DialError,
     names::{HostName, NodeName, UserName},
-    origin,
+    origin::{self, Asker},
     port_hosts::PortHosts,
     problem::Problem,
     sessions::Sessions,
@@ -61,7 +62,7 @@ pub struct Router {
 
 impl Service for Router {
     type Target = Upstream;
-    type View = ();
+    type View = Place;
     type DialError = DialError;
     type Call = Call;
 
@@ -73,12 +74,11 @@ impl Service for Router {
         known: &mut bool,
     ) -> Decision<Self> {
         match self.route(head, framing, peer, known).await {
-            Ok(decision) => {
-                if let Decision::Answer(page) = &decision {
-                    tell(head, peer, page);
-                }
-                decision
+            Ok(Decision::Answer(page)) => {
+                tell(head, peer, &page);
+                Decision::Answer(self.set_apart(page, head))
             }
+            Ok(decision) => decision,
             Err(problem) => Decision::Answer(self.refuse(&problem, head, peer)),
         }
     }
@@ -99,17 +99,18 @@ impl Service for Router {
             (Call::SignIn, Ok(body)) => {
                 let form = Form::parse(&body);
                 let to = form.to.clone();
-                match self.sign_in_by_token(form, peer).await {
+                match self.sign_in_by_token(form, head, peer).await {
                     Ok(response) => Ok(response.map(PageBody::Whole)),
                     Err(problem) => return self.refuse_to(&to, &problem, head, peer),
                 }
             }
+            (Call::SignOut(known), Ok(body)) => self.sign_out(known, &Form::parse(&body), head),
             (_, Err(problem)) => Err(problem),
         };
         match page {
             Ok(page) => {
                 tell(head, peer, &page);
-                page
+                self.set_apart(page, head)
             }
             Err(problem) => self.refuse(&problem, head, peer),
         }
@@ -119,8 +120,8 @@ impl Service for Router {
         Ok((upstream.clone(), upstream.connect().await?))
     }
 
-    fn edit(&self, (): &(), fields: &mut Fields) {
-        hop::inbound(fields);
+    fn edit(&self, place: &Place, fields: &mut Fields) {
+        hop::inbound(fields, *place);
     }
 
     async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
@@ -148,20 +149,28 @@ impl Router {
         if let Some(name) = hosts.and_then(|hosts| hosts.named(&head.fields)) {
             let own = head.fields.get(Name::Host).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
-            let way = self.way(&own, peer, Some("/"), upgrades);
+            let way = Way {
+                place: Place::OwnHost,
+                ..self.way(&own, peer, Some("/"), upgrades)
+            };
             let claimed = self.signed_in.claimed(claims, peer).await?;
             return self.on_own_host(head, name, way, claimed, known);
         }
         let own = origin::own_authority(&head.fields, &self.hosts)
             .ok_or(Problem::ForeignHost)?
             .to_owned();
-        let reads = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&head.method());
-        if (upgrades || !reads) && origin::is_foreign(&head.fields, &own) {
-            return Err(Problem::ForeignPage);
-        }
         let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let is_handed_over = path == OPEN && origin::is_frame_of_a_sibling(&head.fields);
+        if origin::is_foreign(&head.fields, &own)
+            || (origin::is_read_elsewhere(&head.fields, head.method()) && !is_handed_over)
+        {
+            return Err(Problem::ForeignPage);
+        }
         if let Some(asset) = web::asset(path) {
+            if origin::is_for_a_worker(&head.fields) {
+                return Err(Problem::ForeignPage);
+            }
             return Ok(answer(web::response(asset)));
         }
         if [LOGIN, LOGOUT].contains(&path) {
@@ -178,24 +187,71 @@ impl Router {
             return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
         }
         if path == OPEN && head.method() == b"GET" {
+            if !origin::navigates(&head.fields) {
+                return Err(Problem::NotOurPage);
+            }
             return self.give_ticket(&who, query, &own).map(Decision::Answer);
         }
-        self.own_page(head, path, who, &own).await
+        let key = self.admit(head, path, &who, &own)?;
+        self.own_page(head, path, who, key, &own).await
+    }
+
+    /// Lets only the manager's own page and people do what is the manager's own business, and not a
+    /// dev server's page, which has the same origin and so the same cookie (S11). The key for the page
+    /// that is given, if it is to have one.
+    fn admit(
+        &self,
+        head: &RequestHead,
+        path: &str,
+        who: &Known,
+        own: &str,
+    ) -> Result<Option<String>, Problem> {
+        // No page has it, and whoever has it needs no page.
+        if who.by == By::Bearer {
+            return Ok(None);
+        }
+        let key = self.signed_in.page_key(who);
+        if let Some(shown) = origin::page_key(&head.fields) {
+            let is_ours = same(key.as_bytes(), shown);
+            return is_ours.then_some(Some(key)).ok_or(Problem::NotOurPage);
+        }
+        let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
+        match origin::asker(&head.fields) {
+            _ if is_below(path, "/api") => Err(Problem::NotOurPage),
+            Asker::Script => Err(Problem::NotOurPage),
+            Asker::Window if !reads => Err(Problem::NotOurPage),
+            Asker::Window => Ok(Some(key)),
+            // Nobody says so there, and without the key the page would be of no use.
+            Asker::Unsaid if !origin::is_trustworthy(self.front.scheme(), own) => Ok(Some(key)),
+            Asker::Unsaid => Ok(None),
+        }
+    }
+
+    /// Marks an answer of the manager's own as one that no page of another origin shows or keeps a
+    /// handle on. Redirects only lead on.
+    fn set_apart(&self, mut page: Page, head: &RequestHead) -> Page {
+        let hosts = self.port_hosts.as_ref();
+        if hosts.is_none_or(|hosts| hosts.named(&head.fields).is_none()) {
+            let leads_on = page.status().is_redirection();
+            web::set_apart(page.headers_mut(), leads_on);
+        }
+        page
     }
 
     /// Who makes a request to the manager itself.
     async fn who(&self, claims: Claims, peer: Peer, head: &RequestHead) -> Result<Known, Problem> {
-        let cookie = self.front.cookie_name();
-        let by_cookie = || self.signed_in.user(&head.fields, cookie, SystemTime::now());
-        let claimed = self.signed_in.claimed(claims, peer).await?;
-        let who = claimed.or_else(by_cookie);
+        let who = match self.signed_in.claimed(claims, peer).await? {
+            Some(who) => Some(who),
+            None => self.by_cookie(head)?,
+        };
         let who = who.ok_or_else(|| self.not_signed_in())?;
-        // Our cookie stays away where another site asks; a front's may not.
-        if who.by == By::Header && origin::is_read_elsewhere(&head.fields, head.method()) {
-            return Err(Problem::ForeignPage);
-        }
         self.is_known_here(&who.user)?;
         Ok(who)
+    }
+
+    fn by_cookie(&self, head: &RequestHead) -> Result<Option<Known>, Problem> {
+        let (cookie, now) = (self.front.cookie_name(), SystemTime::now());
+        Ok(self.signed_in.user(&head.fields, cookie, now)?)
     }
 
     fn not_signed_in(&self) -> Problem {
@@ -215,6 +271,7 @@ impl Router {
         head: &RequestHead,
         path: &str,
         who: Known,
+        key: Option<String>,
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
         let Known { user, by } = who;
@@ -228,7 +285,8 @@ impl Router {
                 let address = |port| self.own_address(&user, port, own);
                 let page = web::page(
                     &user,
-                    by != By::Header,
+                    matches!(by, By::Cookie(_)),
+                    key.as_deref(),
                     &self.state(&user),
                     servers.as_deref(),
                     address,
@@ -331,12 +389,17 @@ impl Router {
             (LOGOUT, b"POST") | (LOGIN, b"POST") if !origin::may_send_form(&head.fields, own) => {
                 Err(Problem::ForeignPage)
             }
-            (LOGOUT, b"POST") => {
-                let cookie = self.front.cookie_name();
-                self.signed_in.sign_out(&head.fields, cookie);
-                let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
-                set_cookie(&mut response, &self.front.no_cookie());
-                Ok(answer(response))
+            (LOGOUT, b"POST") => Ok(Decision::Read {
+                most_bytes: sign_in::LONGEST_FORM_BYTES,
+                // Who is several users at once has no page of ours, and must get out.
+                call: Call::SignOut(self.by_cookie(head).unwrap_or_default()),
+            }),
+            (LOGOUT, b"GET") => {
+                let who = self.by_cookie(head).unwrap_or_default();
+                let key = who
+                    .map(|who| self.admit(head, path, &who, own))
+                    .transpose()?;
+                Ok(answer(sign_in::way_out(key.flatten().as_deref())))
             }
             (LOGIN, b"POST") if tokens => Ok(Decision::Read {
                 most_bytes: sign_in::LONGEST_FORM_BYTES,
@@ -345,8 +408,12 @@ impl Router {
             (LOGIN, b"GET") if tokens && code.is_none() => {
                 Ok(answer(sign_in::page("With a token of this manager.", "/")))
             }
-            (LOGIN, b"GET") => self.sign_in_by_link(code.unwrap_or_default()).map(answer),
-            (LOGOUT, _) => Err(Problem::Method { allowed: "POST" }),
+            (LOGIN, b"GET") => self
+                .sign_in_by_link(code.unwrap_or_default(), head)
+                .map(answer),
+            (LOGOUT, _) => Err(Problem::Method {
+                allowed: "GET, POST",
+            }),
             _ if tokens => Err(Problem::Method {
                 allowed: "GET, POST",
             }),
@@ -354,9 +421,43 @@ impl Router {
         }
     }
 
-    fn sign_in_by_link(&self, code: &str) -> Result<Response<Bytes>, Problem> {
+    fn sign_out(
+        &self,
+        known: Option<Known>,
+        form: &Form,
+        head: &RequestHead,
+    ) -> Result<Page, Problem> {
+        if let Some(known) = known {
+            let key = self.signed_in.page_key(&known);
+            let shown = form.page.as_deref().unwrap_or_default();
+            if !same(key.as_bytes(), shown.as_bytes()) {
+                return Err(Problem::NotOurPage);
+            }
+        }
+        let cookie = self.front.cookie_name();
+        self.signed_in.sign_out(&head.fields, cookie);
+        let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
+        set_cookie(&mut response, &self.front.no_cookie());
+        Ok(response.map(PageBody::Whole))
+    }
+
+    /// Refuses to make somebody else of a browser that is signed in: it may be a page's doing.
+    fn is_nobody_else(&self, user: &UserName, head: &RequestHead) -> Result<(), Problem> {
+        match self.by_cookie(head)? {
+            Some(known) if known.user != *user => Err(Problem::SignedInAs(known.user)),
+            _ => Ok(()),
+        }
+    }
+
+    fn sign_in_by_link(&self, code: &str, head: &RequestHead) -> Result<Response<Bytes>, Problem> {
         if !self.signed_in.ways().links {
             return Err(Problem::NoLinks);
+        }
+        if origin::asker(&head.fields) == Asker::Script {
+            return Err(Problem::NotOurPage);
+        }
+        if let Some(user) = SignedIn::named(code) {
+            self.is_nobody_else(&user, head)?;
         }
         let (user, secret) = self
             .signed_in
@@ -368,7 +469,12 @@ impl Router {
         Ok(response)
     }
 
-    async fn sign_in_by_token(&self, form: Form, peer: Peer) -> Result<Response<Bytes>, Problem> {
+    async fn sign_in_by_token(
+        &self,
+        form: Form,
+        head: &RequestHead,
+        peer: Peer,
+    ) -> Result<Response<Bytes>, Problem> {
         let tokens = self.signed_in.ways().tokens.as_ref();
         let (Some(token), Some(tokens)) = (form.token, tokens) else {
             return Err(Refusal::Unknown.into());
@@ -376,6 +482,7 @@ impl Router {
         let grant = tokens.check(token, peer).await?;
         let user = grant.user.clone();
         self.is_known_here(&user)?;
+        self.is_nobody_else(&user, head)?;
         let secret = self
             .signed_in
             .sign_in_by(grant, SystemTime::now())
@@ -397,7 +504,7 @@ impl Router {
     /// Says what is the matter. A person who has to sign in, and can by a token, is given the form,
     /// and goes on to `target` from there.
     fn refuse_to(&self, target: &str, problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
-        let page = refuse(problem, head, peer);
+        let page = self.set_apart(refuse(problem, head, peer), head);
         let hosts = self.port_hosts.as_ref();
         let is_of_a_port = hosts.is_some_and(|hosts| hosts.named(&head.fields).is_some());
         let may_sign_in = matches!(problem, Problem::NotSignedIn(_) | Problem::BadToken(_))
@@ -455,6 +562,7 @@ impl Router {
             peer,
             prefix,
             upgrades,
+            place: Place::OurOrigin,
         }
     }
 
@@ -471,7 +579,7 @@ impl Router {
         head.set_target(target.as_bytes());
         Ok(Decision::Forward(Forward {
             target: upstream,
-            view: (),
+            view: way.place,
             upgrade: way.upgrades.then(|| WEBSOCKET.to_owned()),
         }))
     }
@@ -484,6 +592,8 @@ pub enum Call {
     Launch(UserName),
     /// To be signed in by a token.
     SignIn,
+    /// To be signed out, whoever it is.
+    SignOut(Option<Known>),
 }
 
 /// A dev server as the API lists it.

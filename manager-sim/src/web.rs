@@ -1,21 +1,22 @@
 //! The manager's own page, rendered on this side, and its two assets. The page can be read without
-//! scripts; its buttons need them, since only a script can send [`crate::origin::API_FIELD`].
+//! scripts; its buttons need them, since only a script can send [`crate::origin::PAGE_FIELD`].
 
 use bytes::Bytes;
 use hpc_proxy::{answer::escape, ports::Listening};
 use http::{
-    HeaderValue, Response,
+    HeaderMap, HeaderValue, Response,
     header::{
         CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
         X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
     },
 };
 
-use crate::{names::UserName, problem::in_words, state::State};
+use crate::{names::UserName, problem::in_words, sign_in::sign_out_form, state::State};
 
 const SCRIPT: &str = include_str!("web/manager.js");
 const STYLE: &str = include_str!("web/manager.css");
-const SIGN_OUT: &str = "<form method=\"post\" action=\"/logout\"><button>Sign out</button></form>";
+const WITHOUT_KEY: &str = "<p class=\"fact\">The buttons do nothing here: this program does not say \
+    whether a person opens the page, as all current browsers do.</p>\n";
 
 /// A page or asset: its media type and text.
 pub type Page = (&'static str, String);
@@ -30,10 +31,12 @@ pub fn asset(path: &str) -> Option<Page> {
 }
 
 /// The user's page. `servers` is nothing where they cannot be listed now; `address` is that of a port
-/// on a host of its own, where there are such. Who is known by a front signs out there.
+/// on a host of its own, where there are such. Who is known by a front signs out there. `key` shows of
+/// the page's scripts that they are its own; without it they can do nothing.
 pub fn page(
     user: &UserName,
     signs_out: bool,
+    key: Option<&str>,
     state: &State,
     servers: Option<&[Listening]>,
     address: impl Fn(u16) -> Option<String>,
@@ -42,14 +45,23 @@ pub fn page(
     let body = [session(state), servers.map(list).unwrap_or_default()].concat();
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{user}'s session</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">{mark}<title>{user}'s session</title>\
          <link rel=\"stylesheet\" href=\"/assets/manager.css\">\
          <script src=\"/assets/manager.js\" defer></script>\
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript></head>\n\
          <body><h1>{user}'s session</h1>\n<main id=\"state\" data-phase=\"{phase}\">{body}</main>\
-         {sign_out}</body></html>\n",
+         {note}{sign_out}</body></html>\n",
         phase = state.phase,
-        sign_out = if signs_out { SIGN_OUT } else { "" },
+        mark = key.map_or_else(String::new, |key| format!(
+            "<meta name=\"hpc-manager-page\" content=\"{}\">",
+            escape(key)
+        )),
+        note = if key.is_some() { "" } else { WITHOUT_KEY },
+        sign_out = if signs_out {
+            sign_out_form(key)
+        } else {
+            String::new()
+        },
     );
     ("text/html; charset=utf-8", html)
 }
@@ -136,6 +148,17 @@ pub fn response((media_type, text): Page) -> Response<Bytes> {
     response
 }
 
+/// Keeps what is the manager's own from pages of other origins (Fetch, section 3.7), and, unless it only
+/// `leads_on`, its window from the pages that open it, those of dev servers at its origin among them
+/// (HTML, section 7.1.3).
+pub fn set_apart(headers: &mut HeaderMap, leads_on: bool) {
+    const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
+    headers.insert("cross-origin-resource-policy", SAME_ORIGIN);
+    if !leads_on {
+        headers.insert("cross-origin-opener-policy", SAME_ORIGIN);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +178,15 @@ mod tests {
 
     fn render(state: &State, servers: Option<&[Listening]>) -> String {
         let address = |port| Some(format!("http://{port}--7.localhost/"));
-        page(&"alice".parse().unwrap(), true, state, servers, address).1
+        page(
+            &"alice".parse().unwrap(),
+            true,
+            Some("ab"),
+            state,
+            servers,
+            address,
+        )
+        .1
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
 mod endings;
+mod hostile_pages;
 mod impostors;
 mod its_assets_load_too;
 mod live_reload_reaches_the_browser;
@@ -82,6 +83,9 @@ on_every_cluster! {
         a_dev_server_has_a_host_of_its_own
         nobody_else_gets_to_that_host
         a_page_on_a_host_of_its_own_is_alone;
+    hostile_pages:
+        a_dev_servers_page_is_not_the_managers
+        a_page_of_another_site_is_not_the_managers;
     wrong_ports:
         nothing_listens
         it_is_not_my_server;

@@ -622,9 +622,15 @@ async fn whoever_signs_out_is_known_nowhere() {
     let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
     let opened = front.sends(open, PAGE, "").await;
     let enter = sent_on(&opened, &format!("http://{OWN_HOST}"));
-    let out = front
-        .sends("POST /logout", "Origin: http://localhost\r\n", "")
-        .await;
+    let window = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let page = front.sends("GET /logout", window, "").await;
+    let (_, key) = page.split_once("name=\"page\" value=\"").unwrap();
+    let form = format!("page={}", key.split_once('"').unwrap().0);
+    let fields = format!(
+        "Origin: http://localhost\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    let out = front.sends("POST /logout", &fields, &form).await;
     assert!(out.contains("set-cookie: hpc_manager=; "), "{out}");
     requests(&mut asked);
     assert!(opens().await.starts_with("HTTP/1.1 401 "));
