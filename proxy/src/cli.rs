@@ -87,6 +87,9 @@ enum Command {
     Doctor(OutputArgs),
     /// Prints a TCP port of this node that is free now.
     FreePort,
+    /// Prints where a dev server has to listen so that /sock/NAME/ leads to it: a Unix socket that no
+    /// other user of this node can connect to.
+    SocketPath(SocketPathArgs),
     /// Runs a command, and all that it starts, in a localhost of your own: its servers have their
     /// ports whatever other users of this node listen on, and its clients meet your servers alone.
     /// Needs no privilege. Exits as the command does, or with 125 when it cannot be run in the way
@@ -124,9 +127,8 @@ struct ServeArgs {
         default_value_t = 0
     )]
     max_connections: usize,
-    /// Where the sockets are that /sock/NAME/ leads to [default: `sock` in the state directory].
-    #[arg(long, env = "HPC_PROXY_SOCKET_DIR", value_name = "DIR")]
-    socket_dir: Option<PathBuf>,
+    #[command(flatten)]
+    sockets: SocketDirArgs,
     /// Forwards to target ports below 1024 too.
     #[arg(long, env = "HPC_PROXY_LOW_PORTS", value_parser = BoolishValueParser::new())]
     low_ports: bool,
@@ -257,6 +259,22 @@ pub(crate) enum Auth {
     None,
 }
 
+#[derive(Debug, Args)]
+struct SocketDirArgs {
+    /// Where the sockets are that /sock/NAME/ leads to [default: `sock` in the state directory].
+    #[arg(long, env = "HPC_PROXY_SOCKET_DIR", value_name = "DIR")]
+    socket_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SocketPathArgs {
+    /// The server's name: letters, digits, `.`, `_` and `-`.
+    #[arg(value_parser = values::socket_name)]
+    name: String,
+    #[command(flatten)]
+    sockets: SocketDirArgs,
+}
+
 /// What to do, and with what.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -280,7 +298,17 @@ pub(crate) enum Action {
     Bridge,
     Doctor(Output),
     FreePort,
+    SocketPath(SocketPath),
     Exec(Exec),
+}
+
+/// Which server's socket is asked for.
+#[derive(Debug)]
+pub(crate) struct SocketPath {
+    /// A [`hpc_proxy::route::SocketName`].
+    pub(crate) name: String,
+    /// Nothing: `sock` in the state directory.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// What is to be opened, and how that is told.
@@ -376,6 +404,12 @@ impl Cli {
             Some(Command::Bridge) => Action::Bridge,
             Some(Command::Doctor(output)) => Action::Doctor(output.check()),
             Some(Command::FreePort) => Action::FreePort,
+            Some(Command::SocketPath(SocketPathArgs { name, sockets })) => {
+                Action::SocketPath(SocketPath {
+                    name,
+                    directory: sockets.socket_dir,
+                })
+            }
             Some(Command::Exec(exec)) => Action::Exec(exec.check()),
         };
         Ok(Config {
@@ -462,7 +496,7 @@ impl ServeArgs {
             auth: self.auth,
             grace: self.grace,
             max_connections: NonZeroUsize::new(self.max_connections),
-            socket_dir: self.socket_dir,
+            socket_dir: self.sockets.socket_dir,
             low_ports: self.low_ports,
             domain: self.host_suffix.0,
             upgrades: self.upgrade,

@@ -17,6 +17,7 @@ mod local;
 mod log;
 mod node;
 mod serve;
+mod socket_path;
 mod state_dir;
 mod url;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Action::FreePort => free_port::print(),
+        Action::SocketPath(wanted) => socket_path::print(&config, wanted),
         Action::Exec(command) => match exec::run(&config, command) {
             Ok(code) => return code,
             Err(error) => {
