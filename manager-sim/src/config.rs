@@ -235,10 +235,15 @@ struct Settings {
     /// [default: vscode].
     #[arg(long, env = "HPC_MANAGER_IDE_KIND", value_name = "KIND")]
     ide_kind: Option<String>,
-    /// The shell command that runs the IDE on $IDE_PORT with the token in $IDE_TOKEN_FILE
-    /// [default: code serve-web ...].
+    /// The shell command that runs the IDE on $IDE_PORT with the token in $IDE_TOKEN_FILE, or else on
+    /// the Unix socket $IDE_SOCKET [default: code serve-web ...].
     #[arg(long, env = "HPC_MANAGER_IDE_COMMAND", value_name = "COMMAND")]
     ide_command: Option<String>,
+    /// Whether that command listens on $IDE_SOCKET, to which no other user of the node can connect, so
+    /// that the IDE itself needs to ask nobody who they are [default: false].
+    #[arg(long, env = "HPC_MANAGER_IDE_SOCKET", value_name = "BOOL",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    ide_socket: Option<bool>,
     /// The hpc-proxy program on the nodes [default: hpc-proxy].
     #[arg(long, env = "HPC_MANAGER_HPC_PROXY_COMMAND", value_name = "PROGRAM")]
     hpc_proxy_command: Option<String>,
@@ -496,6 +501,7 @@ impl Settings {
             local_port: self.local_port.or(other.local_port),
             ide_kind: self.ide_kind.or(other.ide_kind),
             ide_command: self.ide_command.or(other.ide_command),
+            ide_socket: self.ide_socket.or(other.ide_socket),
             hpc_proxy_command: self.hpc_proxy_command.or(other.hpc_proxy_command),
             private_localhost: self.private_localhost.or(other.private_localhost),
             time: self.time.or(other.time),
@@ -574,6 +580,7 @@ impl Settings {
                     ide_command: self
                         .ide_command
                         .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
+                    ide_socket: self.ide_socket.unwrap_or(false),
                     private_localhost: self.private_localhost.unwrap_or(true),
                 },
                 resources: Resources {

@@ -543,7 +543,7 @@ impl Router {
         }
         let upstream = self.upstream(user)?;
         let target = match target.strip_prefix(CODE) {
-            Some(rest) => format!("/port/{}{rest}", upstream.lease().ide_port),
+            Some(rest) => format!("{}{rest}", upstream.lease().ide.path()),
             None => target.to_owned(),
         };
         self.send(head, upstream, &target, way)

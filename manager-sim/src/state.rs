@@ -59,7 +59,7 @@ impl State {
             reason: (!reason.is_empty()).then(|| reason.join(": ")),
             ide: upstream
                 .as_ref()
-                .map(|upstream| format!("/code/?tkn={}", upstream.lease().ide_token.reveal())),
+                .map(|upstream| format!("/code/{}", upstream.lease().ide.query())),
             proxy_port: phase.lease().and_then(|lease| lease.door.port()),
         }
     }

@@ -26,18 +26,10 @@ done
 [ -z "$stopping" ] || finish 143 'asked to stop before hpc-proxy was ready'
 [ -s "$lease.json" ] || finish 1 "hpc-proxy (\`$hpc_proxy\`) did not publish its port"
 
-IDE_PORT=$(without_settings "$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
-IDE_TOKEN_FILE=$lease.ide-token
 # For `hpc-proxy url` in the IDE's terminals.
-HPC_PROXY_PUBLIC_URL=$url
-export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PUBLIC_URL
+export HPC_PROXY_PUBLIC_URL=$url
 
-own_files=("$lease.ide" "$lease.ide-token")
-# Each is complete when it appears under its name, and the port comes last: who sees it may read
-# the token.
-od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n' >"$lease.ide-token.new" &&
-  mv -f -- "$lease.ide-token.new" "$lease.ide-token" &&
-  printf '%s\n' "$IDE_PORT" >"$lease.ide.new" &&
-  mv -f -- "$lease.ide.new" "$lease.ide" ||
-  finish 1 "cannot write to \`$directory\`"
-
+# publish TEXT: where the IDE listens; complete when it appears under its name.
+publish() {
+  printf '%s\n' "$1" >"$lease.ide.new" && mv -f -- "$lease.ide.new" "$lease.ide"
+}
