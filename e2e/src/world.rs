@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::cluster::{Cluster, Log, Need, Site, USERS};
-use crate::manager::{Manager, Settings};
+use crate::manager::{Ide, Manager, Settings};
 use crate::ssh::Ssh;
 use crate::story::{Skipped, Story};
 use crate::user::User;
@@ -38,7 +38,7 @@ impl World {
             port: 0,
             local_port: None,
             hpc_proxy: None,
-            another_ide: None,
+            ide: Ide::default(),
             shared_localhost: false,
             transport: None,
             familiar_ports: false,
@@ -168,7 +168,7 @@ pub struct Plan<'a, C> {
     port: u16,
     local_port: Option<u16>,
     hpc_proxy: Option<String>,
-    another_ide: Option<String>,
+    ide: Ide,
     shared_localhost: bool,
     transport: Option<String>,
     familiar_ports: bool,
@@ -204,7 +204,13 @@ impl<C: Cluster> Plan<'_, C> {
 
     /// With sessions of an IDE that brings a port proxy of its own.
     pub fn with_another_ide(mut self, command: &str) -> Self {
-        self.another_ide = Some(command.to_owned());
+        self.ide = Ide::WithItsOwnProxy(command.to_owned());
+        self
+    }
+
+    /// With sessions of an IDE that this command starts on `$IDE_SOCKET`.
+    pub fn with_ide_on_socket(mut self, command: &str) -> Self {
+        self.ide = Ide::OnSocket(command.to_owned());
         self
     }
 
@@ -272,7 +278,7 @@ impl<C: Cluster> Plan<'_, C> {
             users: &self.users,
             ssh_config: world.site().ssh_config(),
             tools: &tools,
-            another_ide: self.another_ide.as_deref(),
+            ide: &self.ide,
             shared_localhost: self.shared_localhost,
             transport: self.transport.as_deref(),
             port: self.port,
