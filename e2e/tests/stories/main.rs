@@ -16,6 +16,8 @@ mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
 mod single_user;
 mod the_job_goes_away;
+mod the_lease_is_lost;
+mod the_login_node;
 mod the_proxy_publishes_its_port;
 mod the_tunnel_drops;
 mod two_users_share_a_node;
@@ -23,7 +25,8 @@ mod wrong_ports;
 
 macro_rules! on_every_cluster {
     ($($chapter:ident: $($story:ident)+;)+) => {
-        on_one_cluster!(embedded Embedded $($($chapter $story)+)+; endings a_run_to_be_killed);
+        on_one_cluster!(embedded Embedded $($($chapter $story)+)+
+            the_login_node one_is_cut_off_while_another_logs_in_slowly; endings a_run_to_be_killed);
         on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
 }
@@ -86,6 +89,10 @@ on_every_cluster! {
         it_is_not_my_server;
     the_tunnel_drops:
         the_tunnel_drops_and_heals;
+    the_lease_is_lost:
+        a_deleted_lease_comes_back;
+    the_login_node:
+        the_login_nodes_sshd_is_restarted;
     the_job_goes_away:
         the_job_is_cancelled
         the_job_is_requeued_to_another_node;
