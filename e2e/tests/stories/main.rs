@@ -15,6 +15,7 @@ mod live_server_is_served_under_its_port;
 mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
 mod single_user;
+mod slurm_is_unwell;
 mod the_job_goes_away;
 mod the_lease_is_lost;
 mod the_login_node;
@@ -95,12 +96,17 @@ on_every_cluster! {
         the_login_nodes_sshd_is_restarted;
     the_job_goes_away:
         the_job_is_cancelled
-        the_job_is_requeued_to_another_node;
+        the_job_is_requeued_to_another_node
+        a_node_dies_and_its_job_moves;
+    slurm_is_unwell:
+        the_controller_is_down
+        slurm_talks_nonsense;
     other_ides:
         another_ide_gets_no_proxy;
     impostors:
         a_stale_lease_is_not_believed
-        an_impostor_on_the_old_port_gets_nothing;
+        an_impostor_on_the_old_port_gets_nothing
+        an_impostor_where_the_job_was_hears_nothing;
     single_user:
         the_tunnel_ends_at_the_configured_port
         a_taken_port_is_an_error_that_names_the_holder;
