@@ -282,6 +282,16 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_tools_words_are_one_short_line_that_can_be_shown() {
+        assert_eq!(one_line("a\n\n  b \r\n"), "a; b");
+        assert_eq!(one_line("\u{1b}[2J<b>\u{202e}x\0"), "[2J<b>x");
+        let long = one_line(&"x".repeat(1 << 20));
+        assert_eq!(long.chars().count(), LONGEST_WORDS + 1);
+        assert!(long.ends_with('…'));
+        assert_eq!(one_line(&"x".repeat(LONGEST_WORDS)).len(), LONGEST_WORDS);
+    }
+
     fn output(status: i32, stdout: &str, stderr: &str) -> Output {
         Output {
             status,
@@ -350,11 +360,11 @@ mod tests {
             assert_eq!(status(job(), &output).unwrap(), JobStatus::Gone);
         }
         let down = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n";
-        for output in [
-            output(1, "", down),
-            output(255, "", ""),
-            output(127, "", "not found"),
-        ] {
+        assert!(matches!(
+            status(job(), &output(1, "", down)),
+            Err(JobError::ControllerDown { command: "squeue" })
+        ));
+        for output in [output(255, "", ""), output(127, "", "not found")] {
             assert!(matches!(
                 status(job(), &output),
                 Err(JobError::Refused { .. })
@@ -369,7 +379,7 @@ mod tests {
         assert_eq!(
             status(job(), &output(0, hostile, "")).unwrap(),
             JobStatus::Pending {
-                reason: "a|RUNNING|node01\x1b[31m".into()
+                reason: "a|RUNNING|node01[31m".into()
             }
         );
         for nonsense in [

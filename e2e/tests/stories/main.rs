@@ -27,7 +27,8 @@ mod wrong_ports;
 macro_rules! on_every_cluster {
     ($($chapter:ident: $($story:ident)+;)+) => {
         on_one_cluster!(embedded Embedded $($($chapter $story)+)+
-            the_login_node one_is_cut_off_while_another_logs_in_slowly; endings a_run_to_be_killed);
+            the_login_node one_is_cut_off_while_another_logs_in_slowly
+            slurm_is_unwell slurm_talks_nonsense; endings a_run_to_be_killed);
         on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
 }
@@ -99,8 +100,7 @@ on_every_cluster! {
         the_job_is_requeued_to_another_node
         a_node_dies_and_its_job_moves;
     slurm_is_unwell:
-        the_controller_is_down
-        slurm_talks_nonsense;
+        the_controller_is_down;
     other_ides:
         another_ide_gets_no_proxy;
     impostors:
