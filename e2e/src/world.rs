@@ -14,12 +14,14 @@ use crate::manager::{Manager, Settings};
 use crate::ssh::Ssh;
 use crate::story::{Skipped, Story};
 use crate::user::User;
+use crate::wire::Wire;
 use crate::{eventually, evidence, owner, ports, processes};
 
 /// A world in which everybody is signed in and nothing has happened yet.
 pub struct World {
     // `None` only while it is being taken apart.
     manager: Option<Manager>,
+    wire: Option<Wire>,
     site: Option<Box<dyn Site>>,
     ssh: Ssh,
     browsers: BTreeMap<String, Browser>,
@@ -44,6 +46,7 @@ impl World {
             familiar_ports: false,
             quiet: false,
             names: None,
+            on_a_wire: None,
         }
     }
 
@@ -68,6 +71,14 @@ impl World {
     /// Its manager.
     pub fn manager(&self) -> &Manager {
         self.manager.as_ref().expect("taken only at the end")
+    }
+
+    /// The wire between its manager and its cluster.
+    ///
+    /// # Panics
+    /// There is none; the story is wrong.
+    pub fn wire(&self) -> &Wire {
+        self.wire.as_ref().expect("a world on a wire")
     }
 
     /// A port for a dev server, the wanted one if it can be had.
@@ -174,6 +185,7 @@ pub struct Plan<'a, C> {
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
+    on_a_wire: Option<String>,
 }
 
 impl<C: Cluster> Plan<'_, C> {
@@ -233,6 +245,12 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With a manager that gets to this user's account by a wire that can be cut.
+    pub fn on_a_wire(mut self, user: &str) -> Self {
+        self.on_a_wire = Some(user.to_owned());
+        self
+    }
+
     /// Without showing every log when it is dropped early.
     pub fn quiet(mut self) -> Self {
         self.quiet = true;
@@ -257,6 +275,7 @@ impl<C: Cluster> Plan<'_, C> {
             .context("start the cluster")?;
         let mut world = World {
             manager: None,
+            wire: None,
             ssh: Ssh::new(site.ssh_config()),
             site: Some(site),
             browsers: BTreeMap::new(),
@@ -268,9 +287,14 @@ impl<C: Cluster> Plan<'_, C> {
         if let Some(hpc_proxy) = self.hpc_proxy {
             tools.hpc_proxy = hpc_proxy;
         }
+        if let Some(user) = &self.on_a_wire {
+            let config = world.site().ssh_config();
+            world.wire = Some(Wire::lay(world.dir(), config, user).await?);
+        }
+        let ssh_config = world.wire.as_ref().map(Wire::ssh_config);
         let mut settings = Settings {
             users: &self.users,
-            ssh_config: world.site().ssh_config(),
+            ssh_config: ssh_config.unwrap_or_else(|| world.site().ssh_config()),
             tools: &tools,
             another_ide: self.another_ide.as_deref(),
             shared_localhost: self.shared_localhost,

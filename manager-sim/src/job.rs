@@ -3,6 +3,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
+use hpc_proxy::text::is_unprintable;
 use thiserror::Error;
 
 use crate::{
@@ -19,6 +20,12 @@ pub use resources::{Memory, NotAnOption, Resources, TimeLimit};
 const JOB_NAME: &str = "hpc-vscode";
 /// What squeue prints: fields without free text first, the reason (free text) last.
 const SQUEUE_FORMAT: &str = "%i|%T|%N|%r";
+
+/// What Slurm's commands say when no controller takes their connection (slurm_errno.h,
+/// `SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR`): nothing was done.
+const NO_CONTROLLER: &str = "Unable to contact slurm controller (connect failure)";
+/// How much of a tool's words a person is shown.
+const LONGEST_WORDS: usize = 400;
 
 /// A job's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +87,12 @@ pub enum JobError {
     /// ssh did not carry it.
     #[error("the login node cannot be reached")]
     Ssh(#[from] SshError),
+    /// Nobody there decides about jobs at the moment.
+    #[error("Slurm's controller does not answer {command}; the site may be at work on it")]
+    ControllerDown {
+        /// Which command.
+        command: &'static str,
+    },
     /// Slurm refused it.
     #[error("{command} failed with status {status}: {}", one_line(.stderr))]
     Refused {
@@ -91,7 +104,7 @@ pub enum JobError {
         stderr: String,
     },
     /// The command succeeded, but said what cannot be understood.
-    #[error("{command} answered `{}`", .stdout.escape_debug())]
+    #[error("{command} answered `{}`", one_line(.stdout))]
     Unreadable {
         /// Which command.
         command: &'static str,
@@ -205,7 +218,7 @@ fn status_line(job: JobId, line: &str) -> Option<JobStatus> {
         fields.next()?,
         fields.next()?,
         fields.next()?,
-        fields.next()?.to_owned(),
+        one_line(fields.next()?),
     );
     if id.parse() != Ok(job) {
         return None;
@@ -226,6 +239,9 @@ fn status_line(job: JobId, line: &str) -> Option<JobStatus> {
 }
 
 fn refused(command: &'static str, output: &Output) -> JobError {
+    if output.stderr.contains(NO_CONTROLLER) {
+        return JobError::ControllerDown { command };
+    }
     JobError::Refused {
         command,
         status: output.status,
@@ -240,18 +256,24 @@ fn unreadable(command: &'static str, output: &Output) -> JobError {
     }
 }
 
-/// Several lines of a tool's words as one, without its control characters.
+/// Several lines of a tool's words as one that can be shown: without what a terminal or browser would
+/// act on, and not too long.
 pub(crate) fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text
+    let lines = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
-        .collect();
-    lines
-        .join("; ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
+        .enumerate();
+    let words = lines.flat_map(|(number, line)| {
+        let between = if number == 0 { "" } else { "; " };
+        between.chars().chain(line.chars())
+    });
+    let mut shown = words.filter(|c| !is_unprintable(*c));
+    let mut line: String = shown.by_ref().take(LONGEST_WORDS).collect();
+    if shown.next().is_some() {
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -259,6 +281,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_tools_words_are_one_short_line_that_can_be_shown() {
+        assert_eq!(one_line("a\n\n  b \r\n"), "a; b");
+        assert_eq!(one_line("\u{1b}[2J<b>\u{202e}x\0"), "[2J<b>x");
+        let long = one_line(&"x".repeat(1 << 20));
+        assert_eq!(long.chars().count(), LONGEST_WORDS + 1);
+        assert!(long.ends_with('…'));
+        assert_eq!(one_line(&"x".repeat(LONGEST_WORDS)).len(), LONGEST_WORDS);
+    }
 
     fn output(status: i32, stdout: &str, stderr: &str) -> Output {
         Output {
@@ -328,11 +360,11 @@ mod tests {
             assert_eq!(status(job(), &output).unwrap(), JobStatus::Gone);
         }
         let down = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n";
-        for output in [
-            output(1, "", down),
-            output(255, "", ""),
-            output(127, "", "not found"),
-        ] {
+        assert!(matches!(
+            status(job(), &output(1, "", down)),
+            Err(JobError::ControllerDown { command: "squeue" })
+        ));
+        for output in [output(255, "", ""), output(127, "", "not found")] {
             assert!(matches!(
                 status(job(), &output),
                 Err(JobError::Refused { .. })
@@ -347,7 +379,7 @@ mod tests {
         assert_eq!(
             status(job(), &output(0, hostile, "")).unwrap(),
             JobStatus::Pending {
-                reason: "a|RUNNING|node01\x1b[31m".into()
+                reason: "a|RUNNING|node01[31m".into()
             }
         );
         for nonsense in [

@@ -1,7 +1,10 @@
 //! Who asks for what: whose session it is, and whether it may be asked for from there. Requests
 //! for `/port/N/*` and `/code/*` go to that user's proxy, byte for byte.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use hpc_proxy::{
@@ -20,6 +23,7 @@ use http::{
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
@@ -42,6 +46,8 @@ use crate::{
 const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body names a node, no more.
 const LONGEST_CALL_BYTES: usize = 4096;
+/// How long the manager's page waits for the list of dev servers, without which it can be read.
+const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -281,7 +287,9 @@ impl Router {
         };
         match path {
             "/" if reads => {
-                let servers = self.servers(&user).await.unwrap_or_default();
+                // A page must come, whatever became of the way to the node.
+                let servers = timeout(LIST_PATIENCE, self.servers(&user)).await;
+                let servers = servers.ok().and_then(Result::ok).flatten();
                 let address = |port| self.own_address(&user, port, own);
                 let page = web::page(
                     &user,

@@ -207,10 +207,11 @@ impl Driver {
         if phase.job().is_some() && !phase.is_over() && (polled || changed) {
             self.poll_later(&phase);
         }
-        let trouble = self
-            .tunnel_trouble
-            .clone()
-            .or_else(|| self.scheduler_trouble.clone());
+        // Each may be the reason of the other.
+        let troubles = [&self.tunnel_trouble, &self.scheduler_trouble];
+        let mut troubles: Vec<String> = troubles.into_iter().flatten().cloned().collect();
+        troubles.dedup();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         let trouble = trouble.filter(|_| !phase.is_over());
         self.view.send_modify(|view| {
             view.upstream = match &phase {
