@@ -162,7 +162,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways),
+        signed_in: SignedIn::new(state.key().clone(), ways, store)?,
         hosts: config.hosts,
         front,
         port_hosts: config

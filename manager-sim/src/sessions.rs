@@ -345,7 +345,7 @@ impl Sessions {
         };
         let start = Start::New {
             script: terms.script.clone(),
-            resources,
+            resources: Box::new(resources),
             node,
         };
         let view = View::new(terms.kind);

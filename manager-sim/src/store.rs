@@ -56,18 +56,18 @@ pub enum Table {
     Sessions,
     /// Signed-in browsers, by the hash of their cookie.
     Browsers,
-    /// Browsers at a host of a port's own, likewise.
-    PortBrowsers,
+    /// What tells browsers apart, by what it is for.
+    Marks,
 }
 
 impl Table {
-    const ALL: [Self; 3] = [Self::Sessions, Self::Browsers, Self::PortBrowsers];
+    const ALL: [Self; 3] = [Self::Sessions, Self::Browsers, Self::Marks];
 
     fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Sessions => "sessions",
             Self::Browsers => "browsers",
-            Self::PortBrowsers => "port-browsers",
+            Self::Marks => "marks",
         })
     }
 }

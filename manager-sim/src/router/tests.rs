@@ -98,11 +98,12 @@ impl Front {
             idle_timeout: None,
         };
         let store = Arc::new(Store::open(directory.path()).unwrap());
-        let sessions = Sessions::new(vec![login], terms, directory.path(), 0, store).unwrap();
+        let sessions =
+            Sessions::new(vec![login], terms, directory.path(), 0, Arc::clone(&store)).unwrap();
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone(), ways);
+        let signed_in = SignedIn::new(key.clone(), ways, store).unwrap();
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {

@@ -70,7 +70,7 @@ pub enum Start {
         /// The batch script.
         script: String,
         /// What it asks of the cluster.
-        resources: Resources,
+        resources: Box<Resources>,
         /// The node it must be on, if any.
         node: Option<NodeName>,
     },
