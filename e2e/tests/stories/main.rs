@@ -21,6 +21,7 @@ mod slurm_is_unwell;
 mod the_job_goes_away;
 mod the_lease_is_lost;
 mod the_login_node;
+mod the_manager_restarts;
 mod the_proxy_publishes_its_port;
 mod the_tunnel_drops;
 mod two_users_share_a_node;
@@ -104,6 +105,9 @@ on_every_cluster! {
         the_job_is_cancelled
         the_job_is_requeued_to_another_node
         a_node_dies_and_its_job_moves;
+    the_manager_restarts:
+        the_manager_is_killed_and_comes_back
+        one_user_has_two_sessions;
     slurm_is_unwell:
         the_controller_is_down;
     other_ides:
