@@ -133,16 +133,23 @@ impl<'w> User<'w> {
         page.json()
     }
 
+    /// Asks for one more session without waiting for anything.
+    ///
+    /// # Errors
+    /// The manager does not take the order.
+    pub async fn launches_another(&self, wish: serde_json::Value) -> Result<Session> {
+        let (path, wish) = ("/api/v1/sessions", wish.to_string());
+        let page = self.browser.sends(Method::POST, path, &ORDER, wish).await?;
+        ensure!(page.status == 202, "not taken: {page}");
+        page.json()
+    }
+
     /// Launches one more session on `node`, has it serve the browser, and opens the IDE in it.
     ///
     /// # Errors
     /// It did not get there in time.
     pub async fn opens_another_on(&self, node: &str) -> Result<Session> {
-        let path = "/api/v1/sessions";
-        let wish = json!({ "node": node }).to_string();
-        let page = self.browser.sends(Method::POST, path, &ORDER, wish).await?;
-        ensure!(page.status == 202, "not taken: {page}");
-        let launched: Session = page.json()?;
+        let launched = self.launches_another(json!({ "node": node })).await?;
         self.chooses(&launched).await?;
         let session = self.awaits("connected").await?;
         let ide = session.ide.as_deref().context("it has an IDE")?;

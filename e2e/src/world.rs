@@ -38,6 +38,7 @@ struct Told {
     another_ide: Option<String>,
     shared_localhost: bool,
     transport: Option<String>,
+    idle_timeout: Option<String>,
     local_port: Option<u16>,
     names: Option<(String, String)>,
 }
@@ -55,6 +56,7 @@ impl World {
             another_ide: None,
             shared_localhost: false,
             transport: None,
+            idle_timeout: None,
             familiar_ports: false,
             quiet: false,
             names: None,
@@ -172,6 +174,7 @@ impl World {
             another_ide: told.another_ide.as_deref(),
             shared_localhost: told.shared_localhost,
             transport: told.transport.as_deref(),
+            idle_timeout: told.idle_timeout.as_deref(),
             port,
             local_port: told.local_port,
             names: told
@@ -237,6 +240,7 @@ pub struct Plan<'a, C> {
     another_ide: Option<String>,
     shared_localhost: bool,
     transport: Option<String>,
+    idle_timeout: Option<String>,
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
@@ -284,6 +288,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// With a manager that reaches proxies by this transport.
     pub fn over(mut self, transport: &str) -> Self {
         self.transport = Some(transport.to_owned());
+        self
+    }
+
+    /// With sessions that are cancelled after so long without a byte.
+    pub fn ending_the_idle_after(mut self, time: &str) -> Self {
+        self.idle_timeout = Some(time.to_owned());
         self
     }
 
@@ -347,6 +357,7 @@ impl<C: Cluster> Plan<'_, C> {
                 another_ide: self.another_ide,
                 shared_localhost: self.shared_localhost,
                 transport: self.transport,
+                idle_timeout: self.idle_timeout,
                 local_port: self.local_port,
                 names: self.names,
             },

@@ -115,16 +115,8 @@ pub(crate) async fn slurm_talks_nonsense(cluster: &impl Cluster) -> Story {
     world.site().administers(LIAR).await?;
     let memory = memory_kib(&world)?;
 
-    for nonsense in NO_JOB {
-        says(&alice, "sbatch", nonsense).await?;
-        alice.launches(json!({})).await?;
-        let refused = alice.awaits("ended").await?;
-        ensure!(refused.job.is_none(), "`{nonsense}`: {refused:?}");
-        is_a_page(&alice, &refused).await?;
-    }
-
     says(&alice, "sbatch", &format!("echo {}", his.job()?)).await?;
-    alice.launches(json!({})).await?;
+    alice.launches_another(json!({})).await?;
     let on_his = |now: &Session| now.phase == "running" && now.job == his.job;
     let now = alice
         .awaits_session("sbatch gave her his job", on_his)
@@ -149,7 +141,7 @@ pub(crate) async fn slurm_talks_nonsense(cluster: &impl Cluster) -> Story {
         .on("login", &format!("rm sbatch-says; {named}"))
         .await?;
     says(&alice, "squeue", &LIES.replace("@other@", his.job()?)).await?;
-    alice.launches(json!({})).await?;
+    alice.launches_another(json!({})).await?;
     let mut heard = std::collections::BTreeSet::new();
     let after = eventually!(40, "the truth about her job", {
         let now = alice.session().await?;
@@ -164,6 +156,19 @@ pub(crate) async fn slurm_talks_nonsense(cluster: &impl Cluster) -> Story {
         .gets(after.ide.as_deref().context("no IDE")?)
         .await?
         .sees("IDE of alice");
+
+    for nonsense in NO_JOB {
+        says(&alice, "sbatch", nonsense).await?;
+        let launched = alice.launches_another(json!({})).await?;
+        // Whether there is a job after all, squeue is asked.
+        let path = format!("/api/v1/sessions/{}", launched.id()?);
+        let told = eventually!(10, "it is told", {
+            let now: Session = alice.browser().gets(&path).await?.json()?;
+            ensure!(now.reason.is_some() && now.job.is_none(), "{now:?}");
+            Ok(now)
+        })?;
+        is_a_page(&alice, &told).await?;
+    }
 
     let more = memory_kib(&world)?.saturating_sub(memory);
     ensure!(more < 32 * 1024, "the manager grew by {more} KiB");
