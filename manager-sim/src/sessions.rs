@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long jobs may take to be cancelled when the manager ends.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(20);
+const CANCEL_DEADLINE: Duration = Duration::from_secs(12);
 /// How many sessions that have ended are shown to a user, and for how long.
 const MOST_ENDED: usize = 8;
 const ENDED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
