@@ -107,6 +107,7 @@ on_every_cluster! {
         a_node_dies_and_its_job_moves;
     the_manager_restarts:
         the_manager_is_killed_and_comes_back
+        the_only_users_tunnel_comes_back
         one_user_has_two_sessions
         an_idle_session_is_cancelled;
     slurm_is_unwell:
