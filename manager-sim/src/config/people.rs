@@ -75,6 +75,7 @@ pub(super) fn accounts(
     {
         accounts.push(Ssh {
             user: login.user.clone(),
+            cluster: None,
             login,
             config: ssh_config.map(Path::to_owned),
             key: None,
@@ -111,6 +112,7 @@ fn user(
         all.find(|cluster| cluster.name.as_str() == name)
             .ok_or_else(|| no_account("user.cluster", NoAccount::NoSuchCluster(name.to_owned())))
     });
+    let several = clusters.len() > 1;
     let cluster = match (named, clusters) {
         (Some(named), _) => Some(named?),
         (None, [only]) => Some(only),
@@ -129,14 +131,16 @@ fn user(
     let login: Login =
         login.map_err(|error: crate::names::NotALogin| wrong("login", error.into()))?;
     // A login node of another cluster is not reached by this one's configuration.
-    let config = cluster
-        .filter(|cluster| cluster.host == login.host)
-        .and_then(|cluster| cluster.config.clone());
+    let cluster = cluster.filter(|cluster| cluster.host == login.host);
+    let config = cluster.and_then(|cluster| cluster.config.clone());
     if let Some(key) = settings.key.as_deref().filter(|key| !is_literal(key)) {
         return Err(no_account("key", NoAccount::NotLiteral(key.to_owned())));
     }
     Ok(Ssh {
         user,
+        cluster: cluster
+            .filter(|_| several)
+            .map(|cluster| cluster.name.clone()),
         login,
         config: config.or_else(|| ssh_config.map(Path::to_owned)),
         key: settings.key,

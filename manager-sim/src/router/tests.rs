@@ -22,7 +22,9 @@ use crate::{
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
     sessions::Terms,
+    store::Store,
     token_command,
+    wish::Limits,
 };
 
 #[test]
@@ -67,7 +69,7 @@ fn connected(address: SocketAddr) -> View {
             job: "7".parse().unwrap(),
             lease: Arc::clone(&lease),
         },
-        upstream: Some(Upstream::new(local_end, lease)),
+        upstream: Some(Upstream::new(local_end, lease, Arc::default())),
         ..View::new(IdeKind::Vscode)
     }
 }
@@ -82,6 +84,7 @@ impl Front {
         let directory = tempfile::tempdir().unwrap();
         let login = Ssh {
             user: alice(),
+            cluster: None,
             login: "alice@login".parse().unwrap(),
             config: None,
             key: None,
@@ -89,18 +92,18 @@ impl Front {
         let terms = Terms {
             script: String::new(),
             kind: IdeKind::Vscode,
-            resources: Resources {
-                time: "1:00:00".parse().unwrap(),
-                cpus: std::num::NonZeroU32::MIN,
-                memory: None,
-                partition: None,
-            },
+            resources: Resources::plain("1:00:00".parse().unwrap()),
+            limits: Limits::default(),
+            max_sessions: 4,
+            idle_timeout: None,
         };
-        let sessions = Sessions::new(vec![login], terms, directory.path(), 0).unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let sessions =
+            Sessions::new(vec![login], terms, directory.path(), 0, Arc::clone(&store)).unwrap();
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone(), ways);
+        let signed_in = SignedIn::new(key.clone(), ways, store).unwrap();
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
