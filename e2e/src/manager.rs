@@ -79,6 +79,16 @@ impl Manager {
         &self.origin
     }
 
+    /// The port in that.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn port(&self) -> Result<u16> {
+        let port = self.origin.rsplit(':').next().unwrap_or_default();
+        port.parse()
+            .with_context(|| format!("no port in {}", self.origin))
+    }
+
     /// The link printed at start for this user; it works once.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::browser::Browser;
-use crate::cluster::{Cluster, Log, Need, Site, USERS};
+use crate::cluster::{Cluster, Log, Need, Site, Tools, USERS};
 use crate::manager::{Manager, Settings};
 use crate::ssh::Ssh;
 use crate::story::{Skipped, Story};
@@ -26,6 +26,17 @@ pub struct World {
     dir: TempDir,
     familiar_ports: bool,
     quiet: bool,
+    told: Told,
+}
+
+/// What its manager is told.
+struct Told {
+    users: Vec<String>,
+    tools: Tools,
+    another_ide: Option<String>,
+    shared_localhost: bool,
+    local_port: Option<u16>,
+    names: Option<(String, String)>,
 }
 
 impl World {
@@ -112,6 +123,47 @@ impl World {
             "the manager panicked"
         );
         Ok(())
+    }
+
+    /// Kills the manager as no program can help (SIGKILL).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn manager_is_killed(&mut self) -> Result<()> {
+        let guard = self.manager().pid();
+        let program = processes::below(guard)
+            .into_iter()
+            .find(|process| process.is("hpc-manager"));
+        program.context("no manager runs")?.kill();
+        self.manager = None;
+        Ok(())
+    }
+
+    /// Starts a manager in the place of one that was killed, at the same address.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn manager_starts_again(&mut self, port: u16) -> Result<()> {
+        let manager = Manager::start(self.dir(), &self.settings(port)).await;
+        self.manager = Some(manager.context("start the manager again")?);
+        Ok(())
+    }
+
+    fn settings(&self, port: u16) -> Settings<'_> {
+        let told = &self.told;
+        Settings {
+            users: &told.users,
+            ssh_config: self.site().ssh_config(),
+            tools: &told.tools,
+            another_ide: told.another_ide.as_deref(),
+            shared_localhost: told.shared_localhost,
+            port,
+            local_port: told.local_port,
+            names: told
+                .names
+                .as_ref()
+                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
+        }
     }
 
     /// Ends the manager, then the cluster, and expects both to end well and leave nothing running.
@@ -247,6 +299,10 @@ impl<C: Cluster> Plan<'_, C> {
             .start(dir.path())
             .await
             .context("start the cluster")?;
+        let mut tools = site.tools().clone();
+        if let Some(hpc_proxy) = self.hpc_proxy {
+            tools.hpc_proxy = hpc_proxy;
+        }
         let mut world = World {
             manager: None,
             ssh: Ssh::new(site.ssh_config()),
@@ -255,35 +311,25 @@ impl<C: Cluster> Plan<'_, C> {
             dir,
             familiar_ports: self.familiar_ports,
             quiet: self.quiet,
+            told: Told {
+                users: self.users,
+                tools,
+                another_ide: self.another_ide,
+                shared_localhost: self.shared_localhost,
+                local_port: self.local_port,
+                names: self.names,
+            },
         };
-        let mut tools = world.site().tools().clone();
-        if let Some(hpc_proxy) = self.hpc_proxy {
-            tools.hpc_proxy = hpc_proxy;
-        }
-        let mut settings = Settings {
-            users: &self.users,
-            ssh_config: world.site().ssh_config(),
-            tools: &tools,
-            another_ide: self.another_ide.as_deref(),
-            shared_localhost: self.shared_localhost,
-            port: self.port,
-            local_port: self.local_port,
-            names: self
-                .names
-                .as_ref()
-                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
-        };
-        let mut started = Manager::start(world.dir(), &settings).await;
-        if started.is_err() && settings.port != 0 {
-            settings.port = 0;
-            started = Manager::start(world.dir(), &settings).await;
+        let mut started = Manager::start(world.dir(), &world.settings(self.port)).await;
+        if started.is_err() && self.port != 0 {
+            started = Manager::start(world.dir(), &world.settings(0)).await;
         }
         let manager = started.context("start the manager")?;
-        for user in &self.users {
+        for user in world.told.users.clone() {
             let browser = Browser::new(manager.origin())?;
-            let link = manager.first_link(user)?;
+            let link = manager.first_link(&user)?;
             browser.opens(link).await?.has_status(200);
-            world.browsers.insert(user.clone(), browser);
+            world.browsers.insert(user, browser);
         }
         world.manager = Some(manager);
         Ok(world)

@@ -16,6 +16,7 @@ mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
 mod single_user;
 mod the_job_goes_away;
+mod the_manager_restarts;
 mod the_proxy_publishes_its_port;
 mod the_tunnel_drops;
 mod two_users_share_a_node;
@@ -89,6 +90,9 @@ on_every_cluster! {
     the_job_goes_away:
         the_job_is_cancelled
         the_job_is_requeued_to_another_node;
+    the_manager_restarts:
+        the_manager_is_killed_and_comes_back
+        one_user_has_two_sessions;
     other_ides:
         another_ide_gets_no_proxy;
     impostors:
