@@ -27,6 +27,8 @@ pub struct Settings<'a> {
     pub another_ide: Option<&'a str>,
     /// Whether IDEs share localhost with everybody on their node.
     pub shared_localhost: bool,
+    /// How long a session may be idle, if that is bounded.
+    pub idle_timeout: Option<&'a str>,
     /// Where it listens; 0 takes any free port.
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
@@ -171,6 +173,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         args.push("--private-localhost=false".to_owned());
     }
     args.push("--cancel-on-exit".to_owned());
+    if let Some(idle_timeout) = settings.idle_timeout {
+        args.extend(["--idle-timeout", idle_timeout].map(str::to_owned));
+    }
     if let Some([host, domain]) = settings.names {
         let url = format!("http://{host}:{}", settings.port);
         args.extend(["--host", host, "--subdomains", domain, "--url", &url].map(str::to_owned));

@@ -35,6 +35,7 @@ struct Told {
     tools: Tools,
     another_ide: Option<String>,
     shared_localhost: bool,
+    idle_timeout: Option<String>,
     local_port: Option<u16>,
     names: Option<(String, String)>,
 }
@@ -51,6 +52,7 @@ impl World {
             hpc_proxy: None,
             another_ide: None,
             shared_localhost: false,
+            idle_timeout: None,
             familiar_ports: false,
             quiet: false,
             names: None,
@@ -157,6 +159,7 @@ impl World {
             tools: &told.tools,
             another_ide: told.another_ide.as_deref(),
             shared_localhost: told.shared_localhost,
+            idle_timeout: told.idle_timeout.as_deref(),
             port,
             local_port: told.local_port,
             names: told
@@ -221,6 +224,7 @@ pub struct Plan<'a, C> {
     hpc_proxy: Option<String>,
     another_ide: Option<String>,
     shared_localhost: bool,
+    idle_timeout: Option<String>,
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
@@ -261,6 +265,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// With IDEs that share localhost with everybody on their node, as on one that offers no other.
     pub fn sharing_localhost(mut self) -> Self {
         self.shared_localhost = true;
+        self
+    }
+
+    /// With sessions that are cancelled after so long without a byte.
+    pub fn ending_the_idle_after(mut self, time: &str) -> Self {
+        self.idle_timeout = Some(time.to_owned());
         self
     }
 
@@ -316,6 +326,7 @@ impl<C: Cluster> Plan<'_, C> {
                 tools,
                 another_ide: self.another_ide,
                 shared_localhost: self.shared_localhost,
+                idle_timeout: self.idle_timeout,
                 local_port: self.local_port,
                 names: self.names,
             },

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use hmac::{Hmac, KeyInit, Mac};
 use hpc_proxy::{
     auth::{NoRandom, Token},
     headers,
@@ -24,7 +23,6 @@ use hpc_proxy::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use thiserror::Error;
 
 use crate::{
@@ -33,11 +31,13 @@ use crate::{
 };
 use access_token::AccessToken;
 use header::{HeaderError, TrustedHeader};
+use marks::Marks;
 use tokens::{Grant, Refusal, Tokens};
 
 pub mod access_token;
 mod attempts;
 pub mod header;
+pub mod marks;
 pub mod network;
 pub mod token_file;
 pub mod tokens;
@@ -133,8 +133,7 @@ pub struct SignedIn {
     key: Token,
     ways: Ways,
     redeemed: Redeemed,
-    /// Of the marks by which browsers are known.
-    mark_key: Token,
+    marks: Marks,
     browsers: Mutex<Browsers>,
     store: Arc<Store>,
 }
@@ -156,30 +155,19 @@ struct Browser {
     grant: Option<Grant>,
 }
 
-/// What the store has beside browsers: the key of their marks, and the number of the next sign-in, so
-/// that none is given twice.
-const MARK_KEY: &str = "key";
+/// The number of the next sign-in, as the store has it: none is given twice.
 const NEXT: &str = "next";
 
 impl SignedIn {
     /// Whom `store` has kept, as far as they came by one of the `ways`; `key` is what links are minted
     /// with.
-    ///
-    /// # Errors
-    /// When the operating system has no random bytes.
-    pub fn new(key: Token, ways: Ways, store: Arc<Store>) -> Result<Self, NoRandom> {
+    pub fn new(key: Token, ways: Ways, marks: Marks, store: Arc<Store>) -> Self {
         let text = |wanted: &str| {
             let all: Vec<(String, String)> = store.kept(Table::Marks);
             all.into_iter()
                 .find(|(name, _)| name == wanted)
                 .map(|(_, text)| text)
         };
-        let kept = text(MARK_KEY).and_then(|key| Token::parse(key.as_bytes()).ok());
-        let mark_key = match kept {
-            Some(key) => key,
-            None => Token::random()?,
-        };
-        drop(store.put(Table::Marks, MARK_KEY, &mark_key.reveal()));
         let now = Timestamp::now();
         let mut browsers = Browsers {
             next: text(NEXT).and_then(|next| next.parse().ok()).unwrap_or(0),
@@ -197,14 +185,14 @@ impl SignedIn {
                 drop(store.remove(Table::Browsers, &mark));
             }
         }
-        Ok(Self {
+        Self {
             key,
             ways,
             redeemed: Redeemed::default(),
-            mark_key,
+            marks,
             browsers: Mutex::new(browsers),
             store,
-        })
+        }
     }
 
     /// The ways to be known.
@@ -236,7 +224,7 @@ impl SignedIn {
     pub fn sign_out(&self, fields: &Fields, cookie: &str) {
         let mut browsers = self.browsers();
         for secret in headers::cookie(fields, cookie) {
-            let mark = self.mark(secret);
+            let mark = self.marks.mark(secret);
             if browsers.by_mark.remove(&mark).is_some() {
                 drop(self.store.remove(Table::Browsers, &mark));
             }
@@ -300,7 +288,7 @@ impl SignedIn {
         let browsers = self.browsers();
         // A dev server may have set another by that name, for a path of its own.
         headers::cookie(fields, cookie).find_map(|secret| {
-            let browser = browsers.by_mark.get(&self.mark(secret))?;
+            let browser = browsers.by_mark.get(&self.marks.mark(secret))?;
             self.is_good(browser, now).then(|| Known {
                 user: browser.user.clone(),
                 by: By::Cookie(browser.number),
@@ -351,21 +339,10 @@ impl SignedIn {
             number,
             grant,
         };
-        let mark = self.mark(secret.as_bytes());
+        let mark = self.marks.mark(secret.as_bytes());
         drop(self.store.put(Table::Browsers, &mark, &browser));
         browsers.by_mark.insert(mark, browser);
         Ok(secret)
-    }
-
-    /// What a cookie is known by, in memory and in the store: a keyed hash, so that neither is of use
-    /// in its place, and no timing of a look-up helps to find one.
-    fn mark(&self, secret: &[u8]) -> String {
-        let key = self.mark_key.reveal();
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length");
-        mac.update(secret);
-        let mark = mac.finalize().into_bytes();
-        mark.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn browsers(&self) -> std::sync::MutexGuard<'_, Browsers> {
@@ -400,7 +377,8 @@ mod tests {
     /// Whoever a new manager in `directory` knows.
     fn known_in(directory: &std::path::Path, key: Token, ways: Ways) -> SignedIn {
         let store = Arc::new(Store::open(directory).unwrap());
-        SignedIn::new(key, ways, store).unwrap()
+        let marks = Marks::of(&store).unwrap();
+        SignedIn::new(key, ways, marks, store)
     }
 
     fn nobody_yet(key: Token) -> SignedIn {

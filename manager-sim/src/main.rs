@@ -19,7 +19,7 @@ use hpc_proxy::{
 };
 use jiff::Timestamp;
 use manager_sim::{
-    auth::{self, SignedIn, Ways, tokens::Tokens},
+    auth::{self, SignedIn, Ways, marks::Marks, tokens::Tokens},
     check::Report,
     config::{Cli, Config, Identity, Listen, LogFormat, Serve, TokenAction},
     front::Front,
@@ -101,6 +101,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let users: BTreeSet<_> = config.logins.iter().map(|ssh| ssh.user.clone()).collect();
     let store = Store::open(state.path()).context("the sessions of before cannot be read")?;
     let store = Arc::new(store);
+    let marks = Marks::of(&store)?;
     let ways = ways(config.identity)?;
     // The file of a Unix socket goes with the manager.
     let (listener, authority, _file) = match &config.listen {
@@ -162,12 +163,12 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways, store)?,
+        signed_in: SignedIn::new(state.key().clone(), ways, marks.clone(), Arc::clone(&store)),
         hosts: config.hosts,
         front,
         port_hosts: config
             .subdomains
-            .map(|domain| PortHosts::new(domain, state.key().clone())),
+            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store)),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {

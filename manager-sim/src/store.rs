@@ -56,17 +56,25 @@ pub enum Table {
     Sessions,
     /// Signed-in browsers, by the hash of their cookie.
     Browsers,
+    /// Browsers at a host of a port's own, likewise.
+    PortBrowsers,
     /// What tells browsers apart, by what it is for.
     Marks,
 }
 
 impl Table {
-    const ALL: [Self; 3] = [Self::Sessions, Self::Browsers, Self::Marks];
+    const ALL: [Self; 4] = [
+        Self::Sessions,
+        Self::Browsers,
+        Self::PortBrowsers,
+        Self::Marks,
+    ];
 
     fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         TableDefinition::new(match self {
             Self::Sessions => "sessions",
             Self::Browsers => "browsers",
+            Self::PortBrowsers => "port-browsers",
             Self::Marks => "marks",
         })
     }

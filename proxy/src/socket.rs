@@ -360,3 +360,34 @@ impl Inbox {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_in_either_direction_are_noted_and_nothing_else_is() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let activity = Arc::<Activity>::default();
+        let mut noting = Socket::from(one).noting(Arc::clone(&activity));
+        let mut peer = Socket::from(other);
+        let rest = Duration::from_millis(60);
+        let rests = async || {
+            tokio::time::sleep(rest).await;
+            activity.idle() >= rest
+        };
+        assert!(rests().await);
+        noting.write_all(b"x").await.unwrap();
+        assert!(activity.idle() < rest);
+        assert!(rests().await);
+        peer.write_all(b"x").await.unwrap();
+        // Not read yet.
+        assert!(activity.idle() >= rest);
+        noting.read(&mut Inbox::default()).await.unwrap();
+        assert!(activity.idle() < rest);
+        assert!(rests().await);
+        peer.end_writing();
+        assert_eq!(noting.read(&mut Inbox::default()).await.unwrap(), 0);
+        assert!(activity.idle() >= rest, "an end is no byte");
+    }
+}

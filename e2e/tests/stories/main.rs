@@ -92,7 +92,8 @@ on_every_cluster! {
         the_job_is_requeued_to_another_node;
     the_manager_restarts:
         the_manager_is_killed_and_comes_back
-        one_user_has_two_sessions;
+        one_user_has_two_sessions
+        an_idle_session_is_cancelled;
     other_ides:
         another_ide_gets_no_proxy;
     impostors:

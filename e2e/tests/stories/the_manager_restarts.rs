@@ -1,4 +1,5 @@
-//! Weather: the manager is killed while people work, and comes back. Several sessions of one user.
+//! Weather: the manager is killed while people work, and comes back. Several sessions of one user, and
+//! one that nobody uses.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use e2e::cluster::Cluster;
 use e2e::devserver::LiveServer;
 use e2e::eventually;
 use e2e::story::Story;
+use e2e::terminal::Terminal;
 use e2e::world::World;
 
 /// Killed in the middle of a WebSocket and started again: within five seconds the same browsers have
@@ -102,5 +104,41 @@ pub(crate) async fn one_user_has_two_sessions(cluster: &impl Cluster) -> Story {
             .await?
             .shows("the second")
     })?;
+    world.ends_cleanly().await
+}
+
+/// A session is used as long as bytes go through it, if only those of a WebSocket; a page of the
+/// manager that looks at it is no use of it.
+pub(crate) async fn an_idle_session_is_cancelled(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).ending_the_idle_after("4s").await?;
+    let alice = world.user("alice");
+    let session = alice.opens_vscode().await?;
+    let start = Instant::now();
+    let ticks = "for _ in $(seq 14); do echo tick; sleep 0.5; done; echo last";
+    let mut terminal = Terminal::open(alice.browser(), ticks).await?;
+    let last = terminal
+        .lines
+        .awaits(Duration::from_secs(20), "the last line", |line| {
+            line == "last"
+        });
+    last.await?;
+    ensure!(start.elapsed() > Duration::from_secs(6), "too soon to tell");
+    let now = alice.session().await?;
+    ensure!(
+        now.phase == "connected" && now.job == session.job,
+        "{now:?}"
+    );
+
+    let end = eventually!(20, "the session has ended", {
+        alice.browser().gets("/").await?.has_status(200);
+        alice.dev_servers().await?.has_status(200);
+        let now = alice.session().await?;
+        ensure!(now.phase == "ended", "{now:?}");
+        Ok(now)
+    })?;
+    let reason = end.reason.clone().unwrap_or_default();
+    ensure!(reason.starts_with("it was idle for"), "{end:?}");
+    let jobs = alice.on("login", "squeue -h --me -t PD,R -o %i").await?;
+    ensure!(jobs.trim().is_empty(), "{jobs}");
     world.ends_cleanly().await
 }

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    auth::{Ways, access_token::AccessToken, header::TrustedHeader, mint, tokens::Tokens},
+    auth::{
+        Ways, access_token::AccessToken, header::TrustedHeader, marks::Marks, mint, tokens::Tokens,
+    },
     cluster::Ssh,
     job::Resources,
     lease::Lease,
@@ -103,7 +105,9 @@ impl Front {
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone(), ways, store).unwrap();
+        let marks = Marks::of(&store).unwrap();
+        let domain = "apps.example.org".parse().unwrap();
+        let signed_in = SignedIn::new(key.clone(), ways, marks.clone(), Arc::clone(&store));
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -111,7 +115,7 @@ impl Front {
             signed_in,
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
-            port_hosts: Some(PortHosts::new("apps.example.org".parse().unwrap(), key)),
+            port_hosts: Some(PortHosts::new(domain, key, marks, store)),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

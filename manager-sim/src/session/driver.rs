@@ -225,8 +225,12 @@ impl Driver {
                     self.take(Event::CancelAsked("it was cancelled".into()));
                 }
                 idle = idle(&self.activity, self.order.idle_timeout), if connected => {
-                    let minutes = idle.as_secs() / 60;
-                    let why = format!("it was idle for {minutes} min, and this manager cancels such sessions");
+                    let idle = idle.as_secs();
+                    let idle = match idle % 60 {
+                        0 => format!("{} min", idle / 60),
+                        _ => format!("{idle} s"),
+                    };
+                    let why = format!("it was idle for {idle}, and this manager cancels such sessions");
                     self.take(Event::CancelAsked(why));
                 }
                 Some(joined) = self.tasks.join_next_with_id() => {
