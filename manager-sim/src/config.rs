@@ -907,6 +907,33 @@ mod tests {
     }
 
     #[test]
+    fn a_user_may_have_accounts_on_several_clusters() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let clusters =
+            "[[cluster]]\nname = 'big'\nlogin = 'a'\n[[cluster]]\nname = 'small'\nlogin = 'b'\n";
+        let read = |users: &str| {
+            fs::write(file.path(), format!("{clusters}{users}")).unwrap();
+            config(&["--config", path]).map_err(|errors| errors.to_string())
+        };
+        let alice = |cluster: &str| format!("[[user]]\nname = 'alice'\n{cluster}\n");
+        let both = alice("cluster = 'big'") + &alice("cluster = 'small'");
+        let Ok(Config::Serve(serve)) = read(&both) else {
+            panic!("each has a name");
+        };
+        let names = serve
+            .logins
+            .iter()
+            .map(|ssh| ssh.cluster.as_ref().unwrap().as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["big", "small"]);
+        // Without a name there is nothing to choose by.
+        for second in ["cluster = 'big'", "login = 'alice@elsewhere'"] {
+            let refused = read(&(alice("cluster = 'big'") + &alice(second))).unwrap_err();
+            assert!(refused.contains("user `alice` has two logins"), "{refused}");
+        }
+    }
+
+    #[test]
     fn dev_servers_have_hosts_of_their_own_where_their_names_lead() {
         let domain = |args: &[&str]| {
             let serve = serve(&[&["--login", "alice@login"], args].concat());

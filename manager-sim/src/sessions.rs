@@ -431,10 +431,10 @@ impl Account {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cluster by that name, or the only one where none had a name.
+    /// The cluster by that name; the usual one for what is older than the names.
     fn cluster(&self, name: Option<&ClusterName>) -> Option<Arc<Cluster>> {
         let mut all = self.clusters.iter();
-        let found = all.find(|(found, _)| found.as_ref() == name);
+        let found = all.find(|(found, _)| name.is_none() || found.as_ref() == name);
         found.map(|(_, cluster)| Arc::clone(cluster))
     }
 

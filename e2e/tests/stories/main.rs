@@ -92,6 +92,7 @@ on_every_cluster! {
         the_job_is_requeued_to_another_node;
     the_manager_restarts:
         the_manager_is_killed_and_comes_back
+        the_only_users_tunnel_comes_back
         one_user_has_two_sessions
         an_idle_session_is_cancelled;
     other_ides:

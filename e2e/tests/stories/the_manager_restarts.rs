@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use e2e::cluster::Cluster;
 use e2e::devserver::LiveServer;
 use e2e::eventually;
+use e2e::ports;
 use e2e::story::Story;
 use e2e::terminal::Terminal;
 use e2e::world::World;
@@ -54,6 +55,24 @@ pub(crate) async fn the_manager_is_killed_and_comes_back(cluster: &impl Cluster)
     );
     let jobs_after = (alice.jobs().await?, bob.jobs().await?);
     ensure!(jobs_after == (jobs, bobs_jobs), "{jobs_after:?}");
+    world.ends_cleanly().await
+}
+
+/// The same for one user, whose tunnel begins at a port: the killed manager's ssh does not keep it.
+pub(crate) async fn the_only_users_tunnel_comes_back(cluster: &impl Cluster) -> Story {
+    let local_port = ports::free()?;
+    let mut world = World::on(cluster).for_one("alice", local_port).await?;
+    let port = world.manager().port()?;
+    let before = world.user("alice").opens_vscode().await?;
+    world.manager_is_killed()?;
+    world.manager_starts_again(port).await?;
+    let alice = world.user("alice");
+    eventually!(5, "the session is back", {
+        let now = alice.session().await?;
+        ensure!(now.phase == "connected" && now.job == before.job, "{now:?}");
+        Ok(())
+    })?;
+    ensure!(alice.jobs().await?.len() == 1, "{:?}", alice.jobs().await?);
     world.ends_cleanly().await
 }
 
