@@ -207,15 +207,26 @@ impl Chromium {
         Ok(())
     }
 
+    /// Of every window.
     async fn screenshot_for_a_person(&self) -> String {
-        let kept = match self.window.screenshot().await {
-            Ok(png) => evidence::keep("chromium.png", &png),
-            Err(error) => Err(error.into()),
-        };
-        match kept {
-            Ok(path) => format!("screenshot: {}", path.display()),
-            Err(error) => format!("no screenshot: {error:#}"),
+        let windows = self.window.windows().await.unwrap_or_default();
+        let mut told = Vec::new();
+        for (index, window) in windows.into_iter().enumerate() {
+            told.push(match self.keeps_picture(window, index).await {
+                Ok(path) => format!("screenshot: {}", path.display()),
+                Err(error) => format!("no screenshot: {error:#}"),
+            });
         }
+        told.join(", ")
+    }
+
+    async fn keeps_picture(&self, window: WindowHandle, index: usize) -> Result<PathBuf> {
+        self.window.switch_to_window(window).await?;
+        let name = match index {
+            0 => "chromium.png".to_owned(),
+            _ => format!("chromium-{}.png", index + 1),
+        };
+        evidence::keep(&name, &self.window.screenshot().await?)
     }
 }
 

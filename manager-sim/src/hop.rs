@@ -157,7 +157,7 @@ mod tests {
             ("X-Once", "1"),
             (
                 "Cookie",
-                "a=1; hpc_manager=secret; __Host-hpc_manager=secret; b=2",
+                "a=1; hpc_manager=secret; __Host-hpc_manager=secret; hpc_manager_session=x; b=2",
             ),
             ("X-Forwarded-For", "6.6.6.6"),
             ("x_forwarded_host", "evil.example"),
@@ -197,6 +197,7 @@ mod tests {
             ("set-cookie", "Hpc_Manager =x"),
             ("set-cookie", "__Host-hpc_manager=x; Path=/; Secure"),
             ("set-cookie", "=hpc_manager=x; Path=/port/5500/"),
+            ("set-cookie", "hpc_manager_session=x; Path=/"),
             ("set-cookie", " \thpc_manager\t=x"),
             ("set-cookie", "__host-HPC_manager=x; Secure"),
             ("set-cookie", "hpc_manager"),

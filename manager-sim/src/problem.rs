@@ -10,9 +10,11 @@ use thiserror::Error;
 
 use crate::{
     auth::{SeveralUsers, SignInError, Ways, header::HeaderError, tokens::Refusal},
+    cluster::SshError,
     local_end::DialError,
     names::UserName,
     session::PhaseName,
+    wish::Refused,
 };
 
 /// Everything that keeps the manager from passing a request on or acting on it.
@@ -72,6 +74,21 @@ pub enum Problem {
     /// No session, so nothing to pass on to.
     #[error("no session")]
     NoSession,
+    /// No session of that name, or not of this user.
+    #[error("no such session")]
+    NoSuchSession,
+    /// As many sessions as one may have.
+    #[error("{0} sessions live already")]
+    TooMany(usize),
+    /// A job that asks for what is not allowed.
+    #[error("the options of a job were refused")]
+    Refused(#[source] Refused),
+    /// A session that has no job, and so nothing that it printed.
+    #[error("the session has no job")]
+    NoJob,
+    /// What the job printed cannot be had.
+    #[error("the job's output cannot be read")]
+    NoLog(#[source] SshError),
     /// A session without hpc-proxy.
     #[error("the session has no proxy")]
     NoProxy,
@@ -200,6 +217,36 @@ impl Problem {
                 "no-session",
                 "You have no session.",
                 "Launch one from the manager's page, at /.",
+            ),
+            Self::NoSuchSession => with(
+                StatusCode::NOT_FOUND,
+                "no-such-session",
+                "You have no session of that name.",
+                "`GET /api/v1/sessions` lists yours, as does the manager's page.",
+            ),
+            Self::TooMany(most) => with(
+                StatusCode::CONFLICT,
+                "too-many-sessions",
+                &format!("You have {most} sessions, as many as this manager allows."),
+                "Cancel one of them first.",
+            ),
+            Self::Refused(refused) => with(
+                StatusCode::BAD_REQUEST,
+                "not-allowed",
+                "Your job was not submitted.",
+                &refused.to_string(),
+            ),
+            Self::NoJob => with(
+                StatusCode::NOT_FOUND,
+                "no-job",
+                "This session has no job yet.",
+                "Its output is there once it runs.",
+            ),
+            Self::NoLog(error) => with(
+                StatusCode::BAD_GATEWAY,
+                "no-log",
+                "What the job printed cannot be read now.",
+                &error.to_string(),
             ),
             Self::NoProxy => with(
                 StatusCode::NOT_FOUND,

@@ -1,7 +1,10 @@
 //! Who asks for what: whose session it is, and whether it may be asked for from there. Requests
 //! for `/port/N/*` and `/code/*` go to that user's proxy, byte for byte.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use hpc_proxy::{
@@ -19,7 +22,8 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
@@ -27,11 +31,11 @@ use crate::{
     hop::{self, Place, Way},
     job::script::IdeKind,
     local_end::DialError,
-    names::{HostName, NodeName, UserName},
+    names::{HostName, UserName},
     origin::{self, Asker},
     port_hosts::PortHosts,
     problem::Problem,
-    sessions::Sessions,
+    sessions::{Seen, Sessions},
     sign_in::{self, Form, LOGIN, LOGOUT},
     state::State,
     upstream::{ListError, Upstream},
@@ -40,8 +44,10 @@ use crate::{
 
 /// How soon a page that waits loads again, in seconds.
 const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
-/// A call's body names a node, no more.
+/// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
+/// How long the manager's page waits for the list of dev servers, without which it can be read.
+const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -92,10 +98,9 @@ impl Service for Router {
     ) -> Page {
         let body = body.map_err(|error| Problem::BadCall(error.into()));
         let page = match (call, body) {
-            (Call::Launch(user), Ok(body)) => wanted_node(&body).map(|node| {
-                self.sessions.launch(&user, node);
-                self.accepted(&user)
-            }),
+            (Call::Launch { user, another }, Ok(body)) => {
+                self.launches(&user, another, &body, &head.fields)
+            }
             (Call::SignIn, Ok(body)) => {
                 let form = Form::parse(&body);
                 let to = form.to.clone();
@@ -117,7 +122,8 @@ impl Service for Router {
     }
 
     async fn dial(&self, upstream: &Upstream) -> Result<(Upstream, Socket), DialError> {
-        Ok((upstream.clone(), upstream.connect().await?))
+        let socket = upstream.connect().await?;
+        Ok((upstream.clone(), socket.noting(upstream.activity())))
     }
 
     fn edit(&self, place: &Place, fields: &mut Fields) {
@@ -185,6 +191,9 @@ impl Router {
         {
             let prefix = is_below(path, CODE).then_some(CODE);
             return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
+        }
+        if let Some(page) = self.choose(target, &user) {
+            return page.map(Decision::Answer);
         }
         if path == OPEN && head.method() == b"GET" {
             if !origin::navigates(&head.fields) {
@@ -279,36 +288,46 @@ impl Router {
         let read_only = Problem::Method {
             allowed: "GET, HEAD",
         };
+        if reads && let Some(log) = self.log_page(path, &user).await {
+            return log.map(answer);
+        }
         match path {
             "/" if reads => {
-                let servers = self.servers(&user).await.unwrap_or_default();
-                let address = |port| self.own_address(&user, port, own);
+                let seen = self.selected(&user, &head.fields);
+                // A page must come, whatever became of the way to the node.
+                let servers = timeout(LIST_PATIENCE, self.servers(seen.as_ref())).await;
+                let servers = servers.ok().and_then(Result::ok).flatten();
+                let address = |port| self.own_address(seen.as_ref()?, port, own);
+                let all = self.sessions.list(&user);
+                let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
                 let page = web::page(
-                    &user,
-                    matches!(by, By::Cookie(_)),
-                    key.as_deref(),
-                    &self.state(&user),
-                    servers.as_deref(),
+                    &web::Shown {
+                        user: &user,
+                        signs_out: matches!(by, By::Cookie(_)),
+                        key: key.as_deref(),
+                        selected: &State::of(seen.as_ref()),
+                        sessions: &all,
+                        servers: servers.as_deref(),
+                        terms: self.sessions.terms(),
+                        clusters: &self.sessions.clusters(&user),
+                    },
                     address,
                 );
                 Ok(answer(web::response(page)))
             }
-            "/api/v1/session" if reads => {
-                Ok(answer(state_response(StatusCode::OK, &self.state(&user))))
-            }
-            "/api/v1/session" => {
-                if !origin::may_call_api(&head.fields, own) {
-                    return Err(Problem::ForeignPage);
-                }
-                self.change_session(head.method(), user)
+            path if is_below(path, api::SELECTED) || is_below(path, api::ALL) => {
+                self.call(head, path, user, own).await
             }
             "/api/v1/ports" if reads => {
-                let servers = self.servers(&user).await?.unwrap_or_default();
+                let seen = self.selected(&user, &head.fields);
+                let servers = self.servers(seen.as_ref()).await?.unwrap_or_default();
                 let ports: Vec<_> = servers
                     .iter()
                     .map(|server| Listed {
                         server,
-                        address_of_its_own: self.own_address(&user, server.port, own),
+                        address_of_its_own: seen
+                            .as_ref()
+                            .and_then(|seen| self.own_address(seen, server.port, own)),
                     })
                     .collect();
                 Ok(answer(json(&serde_json::json!({ "ports": ports }))))
@@ -320,59 +339,19 @@ impl Router {
         }
     }
 
-    fn change_session(&self, method: &[u8], user: UserName) -> Result<Decision<Self>, Problem> {
-        match method {
-            b"POST" => Ok(Decision::Read {
-                most_bytes: LONGEST_CALL_BYTES,
-                call: Call::Launch(user),
-            }),
-            b"DELETE" => {
-                self.sessions.cancel(&user).ok_or(Problem::NoSession)?;
-                Ok(Decision::Answer(self.accepted(&user)))
-            }
-            _ => Err(Problem::Method {
-                allowed: "GET, HEAD, POST, DELETE",
-            }),
-        }
-    }
-
-    fn accepted(&self, user: &UserName) -> Page {
-        state_response(StatusCode::ACCEPTED, &self.state(user)).map(PageBody::Whole)
-    }
-
-    fn state(&self, user: &UserName) -> State {
-        State::of(self.sessions.view(user).as_ref())
-    }
-
-    /// The user's dev servers, where there is a proxy to ask.
-    async fn servers(&self, user: &UserName) -> Result<Option<Vec<Listening>>, Problem> {
-        let Ok(upstream) = self.upstream(user) else {
+    /// The dev servers of a session, where there is a proxy to ask.
+    async fn servers(&self, seen: Option<&Seen>) -> Result<Option<Vec<Listening>>, Problem> {
+        let Ok(upstream) = upstream(seen) else {
             return Ok(None);
         };
         match upstream.servers().await {
             Ok(servers) => Ok(Some(servers)),
             Err(ListError::Dial(error)) => Err(Fault::Dial(error).into()),
             Err(error) => {
-                tracing::warn!(%user, error = &error as &dyn std::error::Error, "no list of servers");
+                tracing::warn!(%upstream, error = &error as &dyn std::error::Error, "no list of servers");
                 Ok(None)
             }
         }
-    }
-
-    fn upstream(&self, user: &UserName) -> Result<Upstream, Problem> {
-        let view = self
-            .sessions
-            .view(user)
-            .filter(|view| !view.phase.is_over());
-        let view = view.ok_or(Problem::NoSession)?;
-        if view.kind == IdeKind::Other {
-            return Err(Problem::NoProxy);
-        }
-        let phase = view.phase.name();
-        view.upstream.ok_or(Problem::NotReady {
-            phase,
-            trouble: view.trouble,
-        })
     }
 
     /// Signing in, by a link or by the form, and out again.
@@ -541,7 +520,7 @@ impl Router {
         if matches!(target, "/port" | "/port/") {
             return redirect(StatusCode::SEE_OTHER, "/").map(answer);
         }
-        let upstream = self.upstream(user)?;
+        let upstream = upstream(self.selected(user, &head.fields).as_ref())?;
         let target = match target.strip_prefix(CODE) {
             Some(rest) => format!("{}{rest}", upstream.lease().ide.path()),
             None => target.to_owned(),
@@ -575,6 +554,7 @@ impl Router {
     ) -> Result<Decision<Self>, Problem> {
         // Only to refuse early: the proxy reads it again.
         route::parse(target.as_bytes())?;
+        upstream.activity().touch();
         hop::outbound(&mut head.fields, way, &upstream.lease().proxy.token);
         head.set_target(target.as_bytes());
         Ok(Decision::Forward(Forward {
@@ -588,8 +568,13 @@ impl Router {
 /// What a request with a body asks of the manager itself.
 #[derive(Debug)]
 pub enum Call {
-    /// A session for a user.
-    Launch(UserName),
+    /// A session.
+    Launch {
+        /// Whose.
+        user: UserName,
+        /// Whether there is to be another where one lives.
+        another: bool,
+    },
     /// To be signed in by a token.
     SignIn,
     /// To be signed out, whoever it is.
@@ -634,26 +619,18 @@ fn is_below(path: &str, root: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The node that a call asks for: an empty body asks for none.
-fn wanted_node(body: &[u8]) -> Result<Option<NodeName>, Problem> {
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Call {
-        node: Option<String>,
+/// The way to a session's proxy.
+fn upstream(seen: Option<&Seen>) -> Result<Upstream, Problem> {
+    let view = seen.map(|seen| &seen.view);
+    let view = view.filter(|view| !view.phase.is_over());
+    let view = view.ok_or(Problem::NoSession)?;
+    if view.kind == IdeKind::Other {
+        return Err(Problem::NoProxy);
     }
-    if body.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let call: Call =
-        serde_json::from_slice(body).map_err(|error| Problem::BadCall(error.into()))?;
-    let node = call.node.map(|node| node.parse()).transpose();
-    node.map_err(|error: crate::names::NotAName| Problem::BadCall(error.into()))
-}
-
-fn state_response(status: StatusCode, state: &State) -> Response<Bytes> {
-    let mut response = json(&serde_json::to_value(state).expect("strings and numbers"));
-    *response.status_mut() = status;
-    response
+    view.upstream.clone().ok_or_else(|| Problem::NotReady {
+        phase: view.phase.name(),
+        trouble: view.trouble.clone(),
+    })
 }
 
 fn set_cookie(response: &mut Response<Bytes>, cookie: &str) {
@@ -669,6 +646,7 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
     Ok(response)
 }
 
+mod api;
 mod own_host;
 #[cfg(test)]
 mod tests;

@@ -474,11 +474,12 @@ async fn it_ends_cleanly_and_leaves_no_key_behind() {
     let state_dir = state_dir(manager.directory.path());
     assert!(state_dir.join("key").exists());
     assert_eq!(manager.ends().code(), Some(0));
-    let left: Vec<_> = fs::read_dir(state_dir)
+    let mut left: Vec<_> = fs::read_dir(state_dir)
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["lock"]);
+    left.sort();
+    assert_eq!(left, ["lock", "sessions.redb"]);
 }
 
 #[test]

@@ -29,7 +29,13 @@ done
 # For `hpc-proxy url` in the IDE's terminals.
 export HPC_PROXY_PUBLIC_URL=$url
 
-# publish TEXT: where the IDE listens; complete when it appears under its name.
-publish() {
-  printf '%s\n' "$1" >"$lease.ide.new" && mv -f -- "$lease.ide.new" "$lease.ide"
+own_files=("$lease.ide" "$lease.ide-token")
+# Each is complete when it appears under its name, and the place comes last: who sees it may read
+# the token.
+publish_ide() {
+  mkdir -p -m 700 "$directory" &&
+    printf '%s' "$ide_token" >"$lease.ide-token.new" &&
+    mv -f -- "$lease.ide-token.new" "$lease.ide-token" &&
+    printf '%s\n' "$ide_place" >"$lease.ide.new" &&
+    mv -f -- "$lease.ide.new" "$lease.ide"
 }

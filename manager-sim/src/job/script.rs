@@ -3,7 +3,7 @@
 //! The script carries no `#SBATCH` lines (options travel in argv), and every value that comes
 //! from outside is one quoted word at its head; the rest is fixed text.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
@@ -34,6 +34,15 @@ pub enum IdeKind {
     Vscode,
     /// JupyterLab, RStudio: they bring their own, so no hpc-proxy is started for them.
     Other,
+}
+
+impl fmt::Display for IdeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vscode => "vscode",
+            Self::Other => "other",
+        })
+    }
 }
 
 /// Text names no kind of IDE.
@@ -302,11 +311,11 @@ for _ in {1..600}; do sleep 0.1; done"#,
         let name = name.trim().strip_prefix("unix:").unwrap().to_owned();
         assert!(name.starts_with("ide-7-"), "{name}");
         assert_eq!(told, format!(" {name} https://hpc.example.org\n"));
-        assert_eq!(job.file(".hpc-proxy/job-7.ide-token"), None);
+        assert_eq!(job.file(".hpc-proxy/job-7.ide-token").unwrap(), "");
         assert_eq!(job.awaits_file("exec"), "--public 4040 -- as the proxy\n");
         job.term();
         job.awaits_end();
-        for gone in [&name, ".hpc-proxy/job-7.ide"] {
+        for gone in [&name, ".hpc-proxy/job-7.ide", ".hpc-proxy/job-7.ide-token"] {
             assert_eq!(job.file(gone), None, "{gone}");
         }
     }

@@ -15,15 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    auth::{Ways, access_token::AccessToken, header::TrustedHeader, mint, tokens::Tokens},
+    auth::{
+        Ways, access_token::AccessToken, header::TrustedHeader, marks::Marks, mint, tokens::Tokens,
+    },
     cluster::Ssh,
     job::{Resources, script::Script},
     lease::Lease,
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
     sessions::Terms,
+    store::Store,
     token_command,
     transport::Transport,
+    wish::Limits,
 };
 
 #[test]
@@ -68,7 +72,7 @@ fn connected(address: SocketAddr) -> View {
             job: "7".parse().unwrap(),
             lease: Arc::clone(&lease),
         },
-        upstream: Some(Upstream::new(local_end, lease)),
+        upstream: Some(Upstream::new(local_end, lease, Arc::default())),
         ..View::new(IdeKind::Vscode)
     }
 }
@@ -83,6 +87,7 @@ impl Front {
         let directory = tempfile::tempdir().unwrap();
         let login = Ssh {
             user: alice(),
+            cluster: None,
             login: "alice@login".parse().unwrap(),
             config: None,
             key: None,
@@ -91,18 +96,20 @@ impl Front {
         let terms = Terms {
             script: Script::default(),
             kind: IdeKind::Vscode,
-            resources: Resources {
-                time: "1:00:00".parse().unwrap(),
-                cpus: std::num::NonZeroU32::MIN,
-                memory: None,
-                partition: None,
-            },
+            resources: Resources::plain("1:00:00".parse().unwrap()),
+            limits: Limits::default(),
+            max_sessions: 4,
+            idle_timeout: None,
         };
-        let sessions = Sessions::new(vec![login], terms, directory.path(), 0).unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let sessions =
+            Sessions::new(vec![login], terms, directory.path(), 0, Arc::clone(&store)).unwrap();
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone(), ways);
+        let marks = Marks::of(&store).unwrap();
+        let domain = "apps.example.org".parse().unwrap();
+        let signed_in = SignedIn::new(key.clone(), ways, marks.clone(), Arc::clone(&store));
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -110,7 +117,7 @@ impl Front {
             signed_in,
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
-            port_hosts: Some(PortHosts::new("apps.example.org".parse().unwrap(), key)),
+            port_hosts: Some(PortHosts::new(domain, key, marks, store)),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

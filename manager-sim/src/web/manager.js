@@ -32,8 +32,43 @@ document.addEventListener("click", async (event) => {
     return;
   }
   button.disabled = true;
-  await call("/api/v1/session", { method: button.dataset.method });
+  await call(button.dataset.path, { method: button.dataset.method });
   await refresh();
+});
+
+// What is left empty is as usual.
+function wish(form) {
+  const wanted = {};
+  for (const [name, value] of new FormData(form)) {
+    if (value === "") {
+      continue;
+    }
+    if (name.startsWith("options.")) {
+      wanted.options = { ...wanted.options, [name.slice("options.".length)]: value };
+    } else {
+      wanted[name] = name === "cpus" ? Number(value) : value;
+    }
+  }
+  return wanted;
+}
+
+document.getElementById("launch")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const button = form.querySelector("button");
+  const told = form.querySelector("output");
+  button.disabled = true;
+  try {
+    const answer = await call("/api/v1/sessions", {
+      method: "POST",
+      body: JSON.stringify(wish(form)),
+    });
+    const said = await answer.json();
+    told.textContent = answer.ok ? "" : [said.message, said.hint].filter(Boolean).join(" ");
+    await refresh();
+  } finally {
+    button.disabled = false;
+  }
 });
 
 // A manager that does not answer now may do so again.
