@@ -45,6 +45,8 @@ pub enum Ide {
     /// The stand-in for VS Code.
     #[default]
     StandIn,
+    /// The same on `$IDE_SOCKET`.
+    StandInOnSocket,
     /// What this command starts on `$IDE_SOCKET`.
     OnSocket(String),
     /// What this command starts; it brings a port proxy of its own.
@@ -174,6 +176,10 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
     args.extend(["--state-dir".to_owned(), path(state_dir)]);
     let (more, command) = match settings.ide {
         Ide::StandIn => (None, settings.tools.ide_command()),
+        Ide::StandInOnSocket => (
+            Some("--ide-socket=true"),
+            settings.tools.ide_command_on_socket(),
+        ),
         Ide::OnSocket(command) => (Some("--ide-socket=true"), command.clone()),
         Ide::WithItsOwnProxy(command) => (Some("--ide-kind=other"), command.clone()),
     };

@@ -279,6 +279,12 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With the IDE on a Unix socket.
+    pub fn with_its_ide_on_a_socket(mut self) -> Self {
+        self.ide = Ide::StandInOnSocket;
+        self
+    }
+
     /// With sessions of an IDE that this command starts on `$IDE_SOCKET`.
     pub fn with_ide_on_socket(mut self, command: &str) -> Self {
         self.ide = Ide::OnSocket(command.to_owned());

@@ -7,6 +7,7 @@
 mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
+mod an_ide_on_a_socket;
 mod endings;
 mod hostile_pages;
 mod impostors;
@@ -114,6 +115,8 @@ on_every_cluster! {
         the_controller_is_down;
     other_ides:
         another_ide_gets_no_proxy;
+    an_ide_on_a_socket:
+        only_its_user_connects_to_it;
     other_ways_to_the_node:
         the_proxy_listens_on_the_loopback_alone
         the_proxy_listens_on_a_socket_alone;
