@@ -65,6 +65,11 @@ pub fn site() -> PathBuf {
     workspace().join("fixtures/site")
 }
 
+/// A dev server whose pages mean ill.
+pub fn hostile() -> PathBuf {
+    workspace().join("fixtures/hostile")
+}
+
 /// Where failed stories leave what they saw.
 pub fn evidence_dir() -> PathBuf {
     workspace().join("target/evidence")

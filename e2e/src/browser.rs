@@ -11,6 +11,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, HeaderMap, ORIGIN};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Url};
+use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 
@@ -28,7 +29,24 @@ pub struct Browser {
     origin: Url,
     cookies: Arc<Jar>,
     client: Client,
+    key: Arc<Mutex<PageKey>>,
 }
+
+/// The key of the manager's page, by which its scripts are known, and the cookies it came by.
+#[derive(Debug, Default)]
+struct PageKey {
+    cookies: Option<HeaderValue>,
+    key: Option<String>,
+}
+
+/// What a browser says of a person who opens a page (Fetch Metadata).
+const WINDOW: [(&str, &str); 3] = [
+    ("sec-fetch-site", "none"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+];
+/// In which a script of the manager's page shows that it is one.
+const PAGE: &str = "x-hpc-manager-page";
 
 impl Browser {
     /// A fresh browser, for pages of `origin` (`http://127.0.0.1:8080`).
@@ -73,6 +91,7 @@ impl Browser {
             origin,
             cookies,
             client,
+            key: Arc::default(),
         })
     }
 
@@ -80,6 +99,15 @@ impl Browser {
     pub fn address_of(&self, path: &str) -> String {
         let origin = self.origin.as_str().trim_end_matches('/');
         format!("{origin}{path}")
+    }
+
+    /// The cookies that it sends to its origin, as it sends them.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn cookie(&self) -> Result<String> {
+        let cookies = self.cookies.cookies(&self.origin).context("no cookie")?;
+        Ok(cookies.to_str()?.to_owned())
     }
 
     /// Opens a page, as by typing its address; redirects are followed.
@@ -122,6 +150,11 @@ impl Browser {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        if path.starts_with("/api/")
+            && let Some(key) = self.page_key().await?
+        {
+            request = request.header(PAGE, key);
+        }
         let request = request.body(body.into());
         Page::of(&format!("{method} {path}"), request).await
     }
@@ -158,6 +191,27 @@ impl Browser {
         WebSocket::open(&authority, request)
             .await
             .with_context(|| format!("a WebSocket to `{path}`"))
+    }
+
+    /// The key of the manager's page, if this browser is signed in there.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn page_key(&self) -> Result<Option<String>> {
+        let mut known = self.key.lock().await;
+        let cookies = self.cookies.cookies(&self.origin);
+        if known.key.is_none() || known.cookies != cookies {
+            let mut request = self.client.get(self.address_of("/")).header(ACCEPT, A_PAGE);
+            for (name, value) in WINDOW {
+                request = request.header(name, value);
+            }
+            let page = Page::of("GET / for its key", request).await?.text();
+            let key = page.split_once("name=\"hpc-manager-page\" content=\"");
+            let key = key.and_then(|(_, rest)| rest.split_once('"'));
+            known.key = key.map(|(key, _)| key.to_owned());
+            known.cookies = cookies;
+        }
+        Ok(known.key.clone())
     }
 
     async fn asks(

@@ -72,7 +72,12 @@ impl Child {
         env: &[(&str, &str)],
     ) -> Result<Child> {
         let stderr = dir.join(format!("{name}.log"));
-        let log = std::fs::File::create(&stderr)
+        // What an earlier start of it said stays.
+        let mut log = std::fs::OpenOptions::new();
+        let log = log
+            .append(true)
+            .create(true)
+            .open(&stderr)
             .with_context(|| format!("create `{}`", stderr.display()))?;
         let mut command = match lifeline {
             Lifeline::Own => Command::new(program),

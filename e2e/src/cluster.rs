@@ -77,6 +77,12 @@ pub trait Site {
     /// found by that name.
     fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>>;
 
+    /// Ends the login node's sshd and every connection that it has, and starts it anew.
+    fn restarts_sshd(&self) -> LocalBoxFuture<'_, Result<()>>;
+
+    /// Ends a node with all that runs on it, as a power cut does.
+    fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>>;
+
     /// What its parties have logged, for a person to read.
     fn logs(&self) -> Vec<Log>;
 

@@ -1,6 +1,6 @@
 //! The dev servers of the stories: real ones from npm, run the way their manuals say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -46,11 +46,19 @@ pub struct BrowserSync {
     ui: Option<u16>,
 }
 
+/// A server of our own that means ill: `fixtures/hostile/server.js`.
+#[derive(Clone, Debug)]
+pub struct Hostile {
+    site: Site,
+}
+
 /// The fixture site with a text of the story's, for one port.
 #[derive(Clone, Debug)]
 pub struct Site {
     wanted_port: u16,
-    text: String,
+    /// Nothing for files that are copied as they are.
+    text: Option<String>,
+    from: PathBuf,
 }
 
 impl LiveServer {
@@ -67,7 +75,7 @@ impl LiveServer {
     /// With a page that says `text`.
     #[must_use]
     pub fn showing(mut self, text: &str) -> LiveServer {
-        self.site.text = text.to_owned();
+        self.site.text = Some(text.to_owned());
         self
     }
 
@@ -112,8 +120,36 @@ impl BrowserSync {
     /// With a page that says `text`.
     #[must_use]
     pub fn showing(mut self, text: &str) -> BrowserSync {
-        self.site.text = text.to_owned();
+        self.site.text = Some(text.to_owned());
         self
+    }
+}
+
+impl Hostile {
+    /// On this port, or on another where the cluster cannot offer it.
+    pub fn on(port: u16) -> Hostile {
+        let site = Site {
+            text: None,
+            from: binaries::hostile(),
+            ..Site::new(port)
+        };
+        Hostile { site }
+    }
+}
+
+impl DevServer for Hostile {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn command(&self, _: &Tools, port: u16) -> String {
+        format!("node {}/server.js {port}", self.site.dir())
+    }
+
+    async fn awaits_ready(&self, lines: &mut Lines, port: u16) -> Result<()> {
+        let listens = format!("listens on {port}");
+        let is_up = |line: &str| line == listens;
+        lines.awaits(START, "its address", is_up).await.map(drop)
     }
 }
 
@@ -193,7 +229,8 @@ impl Site {
     fn new(wanted_port: u16) -> Site {
         Site {
             wanted_port,
-            text: "a page".to_owned(),
+            text: Some("a page".to_owned()),
+            from: binaries::site(),
         }
     }
 
@@ -212,11 +249,13 @@ impl Site {
     /// # Errors
     /// The fixture is not there.
     pub fn made(&self) -> Result<TempDir> {
-        let from = binaries::site();
+        let from = &self.from;
         let dir = tempfile::tempdir().context("a directory for a site")?;
-        copy(&from, dir.path()).with_context(|| format!("copy `{}`", from.display()))?;
-        std::fs::write(dir.path().join("index.html"), page(&self.text)?)
-            .context("write the index page")?;
+        copy(from, dir.path()).with_context(|| format!("copy `{}`", from.display()))?;
+        if let Some(text) = &self.text {
+            std::fs::write(dir.path().join("index.html"), page(text)?)
+                .context("write the index page")?;
+        }
         Ok(dir)
     }
 }

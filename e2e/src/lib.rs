@@ -27,4 +27,5 @@ pub mod story;
 pub mod terminal;
 pub mod user;
 pub mod websocket;
+pub mod wire;
 pub mod world;

@@ -29,6 +29,8 @@ pub struct Settings<'a> {
     pub shared_localhost: bool,
     /// How it reaches proxies, if not as usual.
     pub transport: Option<&'a str>,
+    /// How long a session may be idle, if that is bounded.
+    pub idle_timeout: Option<&'a str>,
     /// Where it listens; 0 takes any free port.
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
@@ -79,6 +81,16 @@ impl Manager {
     /// `http://127.0.0.1:PORT`.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The port in that.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn port(&self) -> Result<u16> {
+        let port = self.origin.rsplit(':').next().unwrap_or_default();
+        port.parse()
+            .with_context(|| format!("no port in {}", self.origin))
     }
 
     /// The link printed at start for this user; it works once.
@@ -166,6 +178,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         args.push(format!("--transport={transport}"));
     }
     args.push("--cancel-on-exit".to_owned());
+    if let Some(idle_timeout) = settings.idle_timeout {
+        args.extend(["--idle-timeout", idle_timeout].map(str::to_owned));
+    }
     if let Some([host, domain]) = settings.names {
         let url = format!("http://{host}:{}", settings.port);
         args.extend(["--host", host, "--subdomains", domain, "--url", &url].map(str::to_owned));

@@ -24,6 +24,13 @@ impl Process {
         }
     }
 
+    /// Whether it runs the program of that name.
+    pub fn is(&self, program: &str) -> bool {
+        let path = self.args.first().map(Path::new);
+        path.and_then(Path::file_name)
+            .is_some_and(|name| name == program)
+    }
+
     /// The values of an option given as two arguments, such as `-L SPEC`.
     pub fn values_of(&self, option: &str) -> Vec<&str> {
         self.args

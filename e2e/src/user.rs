@@ -36,6 +36,8 @@ pub struct User<'w> {
 /// A user's session as the manager tells it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Session {
+    /// Its name, once there is one.
+    pub id: Option<String>,
     /// `none`, `submitted`, `pending`, `running`, `listening`, `connected` or `ended`.
     pub phase: String,
     /// The job's id.
@@ -51,6 +53,15 @@ pub struct Session {
 }
 
 impl Session {
+    /// Its name.
+    ///
+    /// # Errors
+    /// There is no session.
+    pub fn id(&self) -> Result<&str> {
+        let id = self.id.as_deref();
+        id.with_context(|| format!("no session: {self:?}"))
+    }
+
     /// The job's id.
     ///
     /// # Errors
@@ -120,6 +131,51 @@ impl<'w> User<'w> {
             .await?;
         ensure!(page.status == 202, "not taken: {page}");
         page.json()
+    }
+
+    /// Asks for one more session without waiting for anything.
+    ///
+    /// # Errors
+    /// The manager does not take the order.
+    pub async fn launches_another(&self, wish: serde_json::Value) -> Result<Session> {
+        let (path, wish) = ("/api/v1/sessions", wish.to_string());
+        let page = self.browser.sends(Method::POST, path, &ORDER, wish).await?;
+        ensure!(page.status == 202, "not taken: {page}");
+        page.json()
+    }
+
+    /// Launches one more session on `node`, has it serve the browser, and opens the IDE in it.
+    ///
+    /// # Errors
+    /// It did not get there in time.
+    pub async fn opens_another_on(&self, node: &str) -> Result<Session> {
+        let launched = self.launches_another(json!({ "node": node })).await?;
+        self.chooses(&launched).await?;
+        let session = self.awaits("connected").await?;
+        let ide = session.ide.as_deref().context("it has an IDE")?;
+        let ide = format!("/s/{}{ide}", session.id()?);
+        let page = self.browser.gets(&ide).await?;
+        page.shows(&format!("IDE of {}", self.name))?;
+        Ok(session)
+    }
+
+    /// Has a session serve the browser from now on.
+    ///
+    /// # Errors
+    /// There is no such session.
+    pub async fn chooses(&self, session: &Session) -> Result<()> {
+        let path = format!("/s/{}/", session.id()?);
+        self.browser.gets(&path).await?.has_status(200);
+        Ok(())
+    }
+
+    /// All jobs that Slurm knows of theirs, with their names.
+    ///
+    /// # Errors
+    /// The login node cannot be reached.
+    pub async fn jobs(&self) -> Result<Vec<String>> {
+        let jobs = self.on("login", "squeue -h -t all --me -o '%i %j'").await?;
+        Ok(jobs.lines().map(str::to_owned).collect())
     }
 
     /// Cancels the session.

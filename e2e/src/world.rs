@@ -9,23 +9,38 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::browser::Browser;
-use crate::cluster::{Cluster, Log, Need, Site, USERS};
+use crate::cluster::{Cluster, Log, Need, Site, Tools, USERS};
 use crate::manager::{Manager, Settings};
 use crate::ssh::Ssh;
 use crate::story::{Skipped, Story};
 use crate::user::User;
+use crate::wire::Wire;
 use crate::{eventually, evidence, owner, ports, processes};
 
 /// A world in which everybody is signed in and nothing has happened yet.
 pub struct World {
     // `None` only while it is being taken apart.
     manager: Option<Manager>,
+    wire: Option<Wire>,
     site: Option<Box<dyn Site>>,
     ssh: Ssh,
     browsers: BTreeMap<String, Browser>,
     dir: TempDir,
     familiar_ports: bool,
     quiet: bool,
+    told: Told,
+}
+
+/// What its manager is told.
+struct Told {
+    users: Vec<String>,
+    tools: Tools,
+    another_ide: Option<String>,
+    shared_localhost: bool,
+    transport: Option<String>,
+    idle_timeout: Option<String>,
+    local_port: Option<u16>,
+    names: Option<(String, String)>,
 }
 
 impl World {
@@ -41,9 +56,11 @@ impl World {
             another_ide: None,
             shared_localhost: false,
             transport: None,
+            idle_timeout: None,
             familiar_ports: false,
             quiet: false,
             names: None,
+            on_a_wire: None,
         }
     }
 
@@ -68,6 +85,14 @@ impl World {
     /// Its manager.
     pub fn manager(&self) -> &Manager {
         self.manager.as_ref().expect("taken only at the end")
+    }
+
+    /// The wire between its manager and its cluster.
+    ///
+    /// # Panics
+    /// There is none; the story is wrong.
+    pub fn wire(&self) -> &Wire {
+        self.wire.as_ref().expect("a world on a wire")
     }
 
     /// A port for a dev server, the wanted one if it can be had.
@@ -113,6 +138,50 @@ impl World {
             "the manager panicked"
         );
         Ok(())
+    }
+
+    /// Kills the manager as no program can help (SIGKILL).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn manager_is_killed(&mut self) -> Result<()> {
+        let guard = self.manager().pid();
+        let program = processes::below(guard)
+            .into_iter()
+            .find(|process| process.is("hpc-manager"));
+        program.context("no manager runs")?.kill();
+        self.manager = None;
+        Ok(())
+    }
+
+    /// Starts a manager in the place of one that was killed, at the same address.
+    ///
+    /// # Errors
+    /// It did not come up.
+    pub async fn manager_starts_again(&mut self, port: u16) -> Result<()> {
+        let manager = Manager::start(self.dir(), &self.settings(port)).await;
+        self.manager = Some(manager.context("start the manager again")?);
+        Ok(())
+    }
+
+    fn settings(&self, port: u16) -> Settings<'_> {
+        let told = &self.told;
+        let on_a_wire = self.wire.as_ref().map(Wire::ssh_config);
+        Settings {
+            users: &told.users,
+            ssh_config: on_a_wire.unwrap_or_else(|| self.site().ssh_config()),
+            tools: &told.tools,
+            another_ide: told.another_ide.as_deref(),
+            shared_localhost: told.shared_localhost,
+            transport: told.transport.as_deref(),
+            idle_timeout: told.idle_timeout.as_deref(),
+            port,
+            local_port: told.local_port,
+            names: told
+                .names
+                .as_ref()
+                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
+        }
     }
 
     /// Ends the manager, then the cluster, and expects both to end well and leave nothing running.
@@ -171,9 +240,11 @@ pub struct Plan<'a, C> {
     another_ide: Option<String>,
     shared_localhost: bool,
     transport: Option<String>,
+    idle_timeout: Option<String>,
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
+    on_a_wire: Option<String>,
 }
 
 impl<C: Cluster> Plan<'_, C> {
@@ -220,6 +291,12 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With sessions that are cancelled after so long without a byte.
+    pub fn ending_the_idle_after(mut self, time: &str) -> Self {
+        self.idle_timeout = Some(time.to_owned());
+        self
+    }
+
     /// With dev servers on the ports that users want, where they are free. One world at a time can
     /// do so on this machine.
     pub fn with_familiar_ports(mut self) -> Self {
@@ -230,6 +307,12 @@ impl<C: Cluster> Plan<'_, C> {
     /// With a manager that browsers know as `host`, at the port that it is told, and dev servers on hosts below `domain`.
     pub fn known_as(mut self, host: &str, domain: &str) -> Self {
         self.names = Some((host.to_owned(), domain.to_owned()));
+        self
+    }
+
+    /// With a manager that gets to this user's account by a wire that can be cut.
+    pub fn on_a_wire(mut self, user: &str) -> Self {
+        self.on_a_wire = Some(user.to_owned());
         self
     }
 
@@ -255,44 +338,44 @@ impl<C: Cluster> Plan<'_, C> {
             .start(dir.path())
             .await
             .context("start the cluster")?;
+        let mut tools = site.tools().clone();
+        if let Some(hpc_proxy) = self.hpc_proxy {
+            tools.hpc_proxy = hpc_proxy;
+        }
         let mut world = World {
             manager: None,
+            wire: None,
             ssh: Ssh::new(site.ssh_config()),
             site: Some(site),
             browsers: BTreeMap::new(),
             dir,
             familiar_ports: self.familiar_ports,
             quiet: self.quiet,
+            told: Told {
+                users: self.users,
+                tools,
+                another_ide: self.another_ide,
+                shared_localhost: self.shared_localhost,
+                transport: self.transport,
+                idle_timeout: self.idle_timeout,
+                local_port: self.local_port,
+                names: self.names,
+            },
         };
-        let mut tools = world.site().tools().clone();
-        if let Some(hpc_proxy) = self.hpc_proxy {
-            tools.hpc_proxy = hpc_proxy;
+        if let Some(user) = &self.on_a_wire {
+            let config = world.site().ssh_config();
+            world.wire = Some(Wire::lay(world.dir(), config, user).await?);
         }
-        let mut settings = Settings {
-            users: &self.users,
-            ssh_config: world.site().ssh_config(),
-            tools: &tools,
-            another_ide: self.another_ide.as_deref(),
-            shared_localhost: self.shared_localhost,
-            transport: self.transport.as_deref(),
-            port: self.port,
-            local_port: self.local_port,
-            names: self
-                .names
-                .as_ref()
-                .map(|(host, domain)| [host.as_str(), domain.as_str()]),
-        };
-        let mut started = Manager::start(world.dir(), &settings).await;
-        if started.is_err() && settings.port != 0 {
-            settings.port = 0;
-            started = Manager::start(world.dir(), &settings).await;
+        let mut started = Manager::start(world.dir(), &world.settings(self.port)).await;
+        if started.is_err() && self.port != 0 {
+            started = Manager::start(world.dir(), &world.settings(0)).await;
         }
         let manager = started.context("start the manager")?;
-        for user in &self.users {
+        for user in world.told.users.clone() {
             let browser = Browser::new(manager.origin())?;
-            let link = manager.first_link(user)?;
+            let link = manager.first_link(&user)?;
             browser.opens(link).await?.has_status(200);
-            world.browsers.insert(user.clone(), browser);
+            world.browsers.insert(user, browser);
         }
         world.manager = Some(manager);
         Ok(world)

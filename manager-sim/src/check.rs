@@ -15,7 +15,7 @@ use crate::{
     config::{ConfigErrors, Listen, Serve},
     front::Front,
     job::script::IdeKind,
-    socket_file, state_dir,
+    socket_file, state_dir, store,
 };
 
 /// What is to be told about a configuration.
@@ -241,9 +241,7 @@ impl Report {
         let shared = |ssh: &&Ssh| {
             logins
                 .iter()
-                .filter(|other| other.login == ssh.login)
-                .count()
-                > 1
+                .any(|other| other.login == ssh.login && other.user != ssh.user)
         };
         if let Some(ssh) = logins.iter().find(shared) {
             self.warns(
@@ -251,7 +249,8 @@ impl Report {
                 "to the cluster they are one, and may see each other's dev servers",
             );
         }
-        self.says(if logins.len() == 1 {
+        let first = logins.first().map(|ssh| &ssh.user);
+        self.says(if logins.iter().all(|ssh| Some(&ssh.user) == first) {
             format!("The tunnel begins on port {local_port} of the loopback.")
         } else {
             "Each tunnel begins at a Unix socket in the manager's directory.".to_owned()
@@ -271,6 +270,7 @@ impl Report {
             "A session's job asks sbatch for {}.",
             resources.options(None)
         ));
+        self.limits(serve);
         self.says(match script.kind {
             IdeKind::Vscode => format!(
                 "It runs VS Code ({}) beside `{}`, {}.",
@@ -287,14 +287,53 @@ impl Report {
         self.says(if serve.cancel_on_exit {
             "Jobs are cancelled when the manager ends."
         } else {
-            "Jobs are left when the manager ends."
+            "Jobs are left when the manager ends, and taken up again when it starts."
         });
+    }
+
+    fn limits(&mut self, serve: &Serve) {
+        let limits = &serve.limits;
+        self.says(format!(
+            "A user has at most {} session(s) at a time.",
+            serve.max_sessions
+        ));
+        let mut most: Vec<String> = Vec::new();
+        most.extend(limits.time.iter().map(|time| format!("time {time}")));
+        most.extend(limits.cpus.iter().map(|cpus| format!("cpus {cpus}")));
+        most.extend(limits.memory.iter().map(|memory| format!("mem {memory}")));
+        self.says(if most.is_empty() {
+            "Slurm alone bounds what users ask for.".to_owned()
+        } else {
+            format!("Users may ask for at most {}.", most.join(", "))
+        });
+        if !limits.partitions.is_empty() {
+            let all: Vec<_> = limits.partitions.iter().map(ToString::to_string).collect();
+            self.says(format!(
+                "They may choose the partition of {}.",
+                all.join(", ")
+            ));
+        }
+        if !limits.options.is_empty() {
+            let all: Vec<_> = limits
+                .options
+                .iter()
+                .map(|name| format!("--{name}"))
+                .collect();
+            self.says(format!("They may also give sbatch {}.", all.join(", ")));
+        }
+        if let Some(idle) = serve.idle_timeout {
+            self.says(format!(
+                "A session is cancelled after {} s without a byte.",
+                idle.as_secs()
+            ));
+        }
     }
 
     fn state(&mut self, path: &Path) {
         self.says(format!(
-            "The manager keeps its files in {}.",
-            path.display()
+            "The manager keeps its files in {}, and sessions and signed-in browsers in {} there.",
+            path.display(),
+            store::FILE
         ));
         match state_dir::check_private(path) {
             Ok(()) => {}

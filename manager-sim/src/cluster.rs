@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hpc_proxy::streams::GREETING;
+use hpc_proxy::{auth::NoRandom, streams::GREETING};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     job::{JobId, one_line},
-    names::{Login, NodeName, UserName},
+    names::{ClusterName, Login, NodeName, UserName},
     shell::quote,
     transport::Transport,
 };
@@ -46,6 +46,8 @@ const END: &str = "hpc-manager:end:";
 pub struct Ssh {
     /// Whose it is: a user of the manager.
     pub user: UserName,
+    /// Which cluster, if that has a name.
+    pub cluster: Option<ClusterName>,
     /// The account and its login node.
     pub login: Login,
     /// A configuration file in place of the user's own.
@@ -159,6 +161,9 @@ pub enum SshError {
     /// A path that ssh would not take literally, or that is too long for a socket.
     #[error("`{0}` cannot name a socket for ssh")]
     BadPath(PathBuf),
+    /// No name for a socket.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 /// The login node of one account.
@@ -321,6 +326,7 @@ mod tests {
     fn ssh_is_given_the_users_key_and_no_other() {
         let mut ssh = Ssh {
             user: "alice".parse().unwrap(),
+            cluster: None,
             login: "a1@login".parse().unwrap(),
             config: Some("/conf".into()),
             key: None,
@@ -349,6 +355,7 @@ mod tests {
     fn the_way_to_a_node_is_taken_as_it_is() {
         let ssh = Ssh {
             user: "alice".parse().unwrap(),
+            cluster: None,
             login: "a1@login".parse().unwrap(),
             config: Some("/it's %h".into()),
             key: Some("/keys/alice".into()),

@@ -9,6 +9,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
@@ -23,6 +24,7 @@ use crate::{
         script::{IdeKind, JobScript},
     },
     names::{HostName, TokenName, UserName},
+    wish::Limits,
 };
 use error::Gathered;
 pub use error::{ConfigError, ConfigErrors};
@@ -43,6 +45,8 @@ const DEFAULT_LOCAL_PORT: u16 = 9000;
 /// How long a token is good, unless somebody says otherwise, and at most: ten years.
 const DEFAULT_DAYS: u16 = 90;
 const MOST_DAYS: i64 = 3650;
+/// How many sessions a user may have at a time.
+const DEFAULT_MAX_SESSIONS: u16 = 4;
 const DEFAULT_TIME: &str = "4:00:00";
 const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_PORT\" \
     --connection-token-file \"$IDE_TOKEN_FILE\" --accept-server-license-terms";
@@ -256,9 +260,41 @@ struct Settings {
     /// Memory of a job, such as 8G [default: the cluster's].
     #[arg(long, env = "HPC_MANAGER_MEM", value_name = "SIZE")]
     mem: Option<String>,
-    /// Partition of a job [default: the cluster's].
+    /// Partition of a job [default: the cluster's, or the first of `partitions`].
     #[arg(long, env = "HPC_MANAGER_PARTITION", value_name = "NAME")]
     partition: Option<String>,
+    /// The partitions that users may choose [default: any].
+    #[arg(
+        long,
+        env = "HPC_MANAGER_PARTITIONS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    partitions: Vec<String>,
+    /// The longest time that users may ask for [default: Slurm decides].
+    #[arg(long, env = "HPC_MANAGER_MAX_TIME", value_name = "TIME")]
+    max_time: Option<String>,
+    /// Most processors that users may ask for [default: Slurm decides].
+    #[arg(long, env = "HPC_MANAGER_MAX_CPUS", value_name = "COUNT")]
+    max_cpus: Option<NonZeroU32>,
+    /// Most memory that users may ask for [default: Slurm decides].
+    #[arg(long, env = "HPC_MANAGER_MAX_MEM", value_name = "SIZE")]
+    max_mem: Option<String>,
+    /// Further options of sbatch that users may give, such as `constraint` [default: none].
+    #[arg(
+        long,
+        env = "HPC_MANAGER_SBATCH_OPTIONS",
+        value_name = "OPTION",
+        value_delimiter = ','
+    )]
+    sbatch_options: Vec<String>,
+    /// How many sessions a user may have at a time [default: 4].
+    #[arg(long, env = "HPC_MANAGER_MAX_SESSIONS", value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    max_sessions: Option<u16>,
+    /// Cancels a session through which nothing has gone for so long, such as 2h [default: never].
+    #[arg(long, env = "HPC_MANAGER_IDLE_TIMEOUT", value_name = "TIME")]
+    idle_timeout: Option<String>,
 }
 
 /// What to do, and with what.
@@ -326,8 +362,14 @@ pub struct Serve {
     pub local_port: u16,
     /// What their jobs do.
     pub script: JobScript,
-    /// What their jobs ask for.
+    /// What their jobs ask for, unless they say otherwise.
     pub resources: Resources,
+    /// What they may ask for.
+    pub limits: Limits,
+    /// How many sessions each may have at a time.
+    pub max_sessions: u16,
+    /// How long a session may be idle, if that is bounded.
+    pub idle_timeout: Option<Duration>,
     /// The manager's directory.
     pub state_dir: PathBuf,
     /// Whether jobs end with the manager.
@@ -472,7 +514,11 @@ impl Settings {
         let accounts = people::accounts(&self.login, users, clusters, usual, wrong);
         let mut users = BTreeSet::new();
         for ssh in &accounts {
-            if !users.insert(&ssh.user) {
+            // Several clusters have to have names, so that users can choose.
+            let nameless = |other: &Ssh| other.user == ssh.user && other.cluster.is_none();
+            let first = users.insert((&ssh.user, &ssh.cluster));
+            let second = users.iter().filter(|(user, _)| **user == ssh.user).count() > 1;
+            if !first || (second && accounts.iter().any(nameless)) {
                 wrong.push(ConfigError::TwoLogins(ssh.user.clone()));
             }
         }
@@ -507,6 +553,13 @@ impl Settings {
             cpus: self.cpus.or(other.cpus),
             mem: self.mem.or(other.mem),
             partition: self.partition.or(other.partition),
+            partitions: longer(self.partitions, other.partitions),
+            max_time: self.max_time.or(other.max_time),
+            max_cpus: self.max_cpus.or(other.max_cpus),
+            max_mem: self.max_mem.or(other.max_mem),
+            sbatch_options: longer(self.sbatch_options, other.sbatch_options),
+            max_sessions: self.max_sessions.or(other.max_sessions),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
         }
     }
 
@@ -559,13 +612,44 @@ impl Settings {
             Some(kind) => wrong.ok(parse("ide-kind", &kind)),
             None => Some(IdeKind::default()),
         };
+        let limits = Limits {
+            partitions: wrong
+                .ok(parse_all("partitions", &self.partitions))
+                .unwrap_or_default(),
+            time: optional("max-time", self.max_time.as_deref(), &mut wrong),
+            cpus: self.max_cpus,
+            memory: optional("max-mem", self.max_mem.as_deref(), &mut wrong),
+            options: wrong
+                .ok(parse_all("sbatch-options", &self.sbatch_options))
+                .unwrap_or_default(),
+        };
+        let idle_timeout = self.idle_timeout.as_deref();
+        let idle_timeout: Option<Span> = optional("idle-timeout", idle_timeout, &mut wrong);
+        let max_sessions = self.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
+        if max_sessions == 0 {
+            wrong.push(ConfigError::Setting {
+                setting: "max-sessions",
+                source: "`0` sessions are none".into(),
+            });
+        }
         let time = self.time.as_deref().unwrap_or(DEFAULT_TIME);
         let time = wrong.ok(parse("time", time));
-        let memory = self.mem.and_then(|mem| wrong.ok(parse("mem", &mem)));
-        let partition = self.partition.as_deref();
-        let partition = partition.and_then(|name| wrong.ok(parse("partition", name)));
-        let serve = match (listen, hosts, kind, time) {
-            (Some(listen), Some(hosts), Some(kind), Some(time)) => Some(Serve {
+        let partition = optional("partition", self.partition.as_deref(), &mut wrong);
+        let resources = time.map(|time| Resources {
+            cpus: self.cpus.unwrap_or(NonZeroU32::MIN),
+            memory: optional("mem", self.mem.as_deref(), &mut wrong),
+            partition: partition.or_else(|| limits.partitions.first().cloned()),
+            ..Resources::plain(time)
+        });
+        if let Some(resources) = &resources {
+            let within = limits.check(resources);
+            wrong.ok(within.map_err(|refused| ConfigError::Setting {
+                setting: "limits",
+                source: refused.into(),
+            }));
+        }
+        let serve = match (listen, hosts, kind, resources) {
+            (Some(listen), Some(hosts), Some(kind), Some(resources)) => Some(Serve {
                 listen,
                 watch_listen: self.watch_listen,
                 hosts,
@@ -582,12 +666,10 @@ impl Settings {
                         .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
                     private_localhost: self.private_localhost.unwrap_or(true),
                 },
-                resources: Resources {
-                    time,
-                    cpus: self.cpus.unwrap_or(NonZeroU32::MIN),
-                    memory,
-                    partition,
-                },
+                resources,
+                limits,
+                max_sessions,
+                idle_timeout: idle_timeout.map(|span| span.0),
                 state_dir,
                 cancel_on_exit,
             }),
@@ -605,6 +687,32 @@ where
         setting,
         source: error.into(),
     })
+}
+
+fn optional<T>(setting: &'static str, text: Option<&str>, wrong: &mut Gathered) -> Option<T>
+where
+    T: FromStr<Err: Into<Box<dyn StdError + Send + Sync>>>,
+{
+    text.and_then(|text| wrong.ok(parse(setting, text)))
+}
+
+/// A time such as `90s`, `30m`, `2h` or `1d`.
+struct Span(Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
+        let mut units = units.into_iter();
+        let split = units.find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+        let span = split.and_then(|(count, seconds)| {
+            let count: u32 = count.parse().ok()?;
+            (count > 0).then(|| Duration::from_secs(u64::from(count) * seconds))
+        });
+        let wrong = || format!("`{}` is not a time such as `2h`", text.escape_debug());
+        span.map(Self).ok_or_else(wrong)
+    }
 }
 
 fn parse_all<T>(setting: &'static str, texts: &[String]) -> Result<Vec<T>, ConfigError>
@@ -691,6 +799,13 @@ mod tests {
             "cpus",
             "mem",
             "partition",
+            "partitions",
+            "max-time",
+            "max-cpus",
+            "max-mem",
+            "sbatch-options",
+            "max-sessions",
+            "idle-timeout",
         ];
         let ours = [
             "127.0.0.1:1",
@@ -710,6 +825,13 @@ mod tests {
             "1",
             "1M",
             "a",
+            "a,c",
+            "9",
+            "9",
+            "9M",
+            "qos",
+            "1",
+            "1h",
         ];
         let theirs = [
             "\"127.0.0.1:2\"",
@@ -729,6 +851,13 @@ mod tests {
             "2",
             "\"2M\"",
             "\"b\"",
+            "[\"b\", \"c\"]",
+            "\"8\"",
+            "8",
+            "\"8M\"",
+            "[\"reservation\"]",
+            "2",
+            "\"2h\"",
         ];
         let file = tempfile::NamedTempFile::new().unwrap();
         let lines: Vec<_> = names
@@ -772,6 +901,16 @@ mod tests {
             says(&["--login", "a@b", "--ide-kind", "emacs"]),
             "bad `ide-kind`"
         );
+        for (args, told) in [
+            (&["--max-time", "1:00:00"][..], "bad `limits`"),
+            (&["--max-mem", "lots"], "bad `max-mem`"),
+            (&["--partition", "a", "--partitions", "b,c"], "bad `limits`"),
+            (&["--sbatch-options", "wrap"], "bad `sbatch-options`"),
+            (&["--idle-timeout", "soon"], "bad `idle-timeout`"),
+            (&["--idle-timeout", "0h"], "bad `idle-timeout`"),
+        ] {
+            assert_eq!(says(&[&["--login", "a@b"], args].concat()), told);
+        }
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "logins = []").unwrap();
         let path = file.path().to_str().unwrap();
@@ -784,6 +923,33 @@ mod tests {
             says(&["--config", path]),
             format!("cannot understand `{path}`")
         );
+    }
+
+    #[test]
+    fn a_user_may_have_accounts_on_several_clusters() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let clusters =
+            "[[cluster]]\nname = 'big'\nlogin = 'a'\n[[cluster]]\nname = 'small'\nlogin = 'b'\n";
+        let read = |users: &str| {
+            fs::write(file.path(), format!("{clusters}{users}")).unwrap();
+            config(&["--config", path]).map_err(|errors| errors.to_string())
+        };
+        let alice = |cluster: &str| format!("[[user]]\nname = 'alice'\n{cluster}\n");
+        let both = alice("cluster = 'big'") + &alice("cluster = 'small'");
+        let Ok(Config::Serve(serve)) = read(&both) else {
+            panic!("each has a name");
+        };
+        let names = serve
+            .logins
+            .iter()
+            .map(|ssh| ssh.cluster.as_ref().unwrap().as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["big", "small"]);
+        // Without a name there is nothing to choose by.
+        for second in ["cluster = 'big'", "login = 'alice@elsewhere'"] {
+            let refused = read(&(alice("cluster = 'big'") + &alice(second))).unwrap_err();
+            assert!(refused.contains("user `alice` has two logins"), "{refused}");
+        }
     }
 
     #[test]

@@ -78,11 +78,22 @@ impl Front {
 
     /// That cookie: for pages of ours and for requests by a person's own click; not for scripts.
     pub fn cookie(&self, secret: &str) -> String {
-        let (name, secure) = (
-            self.cookie_name(),
-            if self.secure { "; Secure" } else { "" },
-        );
-        format!("{name}={secret}; HttpOnly; SameSite=Lax; Path=/{secure}")
+        self.a_cookie(self.cookie_name(), secret)
+    }
+
+    /// The cookie that holds which session serves the browser.
+    pub fn choice_name(&self) -> &'static str {
+        if self.secure { SECURE_CHOICE } else { CHOICE }
+    }
+
+    /// That cookie: no secret, and no use without the other.
+    pub fn choice(&self, session: &str) -> String {
+        self.a_cookie(self.choice_name(), session)
+    }
+
+    fn a_cookie(&self, name: &str, value: &str) -> String {
+        let secure = if self.secure { "; Secure" } else { "" };
+        format!("{name}={value}; HttpOnly; SameSite=Lax; Path=/{secure}")
     }
 
     /// What takes that cookie away again.
@@ -91,11 +102,13 @@ impl Front {
     }
 }
 
-/// The cookie of a signed-in browser. It never reaches a dev server.
+/// The cookie of a signed-in browser, and that of its choice among sessions. They never reach a dev server.
 const COOKIE: &str = "hpc_manager";
 const SECURE_COOKIE: &str = "__Host-hpc_manager";
-/// All names of that cookie.
-pub const COOKIES: [&str; 2] = [COOKIE, SECURE_COOKIE];
+const CHOICE: &str = "hpc_manager_session";
+const SECURE_CHOICE: &str = "__Host-hpc_manager_session";
+/// All names of those cookies.
+pub const COOKIES: [&str; 4] = [COOKIE, SECURE_COOKIE, CHOICE, SECURE_CHOICE];
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,10 @@ use hpc_proxy::{
     service::Peer,
 };
 
-use crate::{front::COOKIES, origin::API_FIELD};
+use crate::{
+    front::COOKIES,
+    origin::{API_FIELD, PAGE_FIELD},
+};
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,17 @@ pub struct Way<'a> {
     pub prefix: Option<&'a str>,
     /// Whether it asks for a WebSocket.
     pub upgrades: bool,
+    /// Where the page that is asked for lives.
+    pub place: Place,
+}
+
+/// Where a dev server's page lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Below a path of the manager's, and so at its origin.
+    OurOrigin,
+    /// At a host of its own.
+    OwnHost,
 }
 
 /// Replaces what the client says about itself by what is known, keeps our cookie from the dev
@@ -41,8 +55,12 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
     for name in COOKIES {
         headers::strip_cookie(fields, name);
     }
-    let of_api = API_FIELD.as_bytes();
-    fields.retain(|field| !field.spelling.eq_ignore_ascii_case(of_api));
+    let is_ours = |spelling: &[u8]| {
+        [API_FIELD, PAGE_FIELD]
+            .iter()
+            .any(|own| spelling.eq_ignore_ascii_case(own.as_bytes()))
+    };
+    fields.retain(|field| !is_ours(field.spelling));
     fields.push(Name::XForwardedHost, way.own.as_bytes());
     fields.push(Name::XForwardedFor, way.peer.to_string().as_bytes());
     fields.push(Name::XForwardedProto, way.scheme.as_bytes());
@@ -54,7 +72,10 @@ pub fn outbound(fields: &mut Fields, way: Way<'_>, token: &Token) {
 
 /// Removes what would reach beyond one dev server: its effects on the whole origin, and cookies
 /// in our name.
-pub fn inbound(fields: &mut Fields) {
+pub fn inbound(fields: &mut Fields, place: Place) {
+    if place == Place::OurOrigin && !is_isolated(fields) {
+        fields.retain(|field| !field.spelling.eq_ignore_ascii_case(OPENER_POLICY));
+    }
     fields.retain(|field| !ORIGIN_WIDE.contains(&field.name));
     fields.edit(Name::ServiceWorkerAllowed, |scope| {
         if is_below_a_port(scope) {
@@ -74,6 +95,16 @@ pub fn inbound(fields: &mut Fields) {
             Edit::Keep
         }
     });
+}
+
+const OPENER_POLICY: &[u8] = b"Cross-Origin-Opener-Policy";
+const EMBEDDER_POLICY: &str = "Cross-Origin-Embedder-Policy";
+
+/// Whether browsers set a page apart from the manager's, whatever it says about its openers. With the
+/// manager's very policy and at its origin, a page would keep a handle on a window of the manager's (HTML, section
+/// 7.1.3.1); with this value, which every browser with such policies knows, the policies differ.
+fn is_isolated(fields: &Fields) -> bool {
+    fields.spelt(EMBEDDER_POLICY).eq([&b"require-corp"[..]])
 }
 
 /// Whether a path, as a proxy confined it, stays below one dev server's.
@@ -110,6 +141,7 @@ mod tests {
             peer: Peer::Ip([127, 0, 0, 1].into()),
             prefix,
             upgrades,
+            place: Place::OurOrigin,
         };
         let mut fields = fields(lines_before);
         outbound(&mut fields, way, &token);
@@ -125,13 +157,14 @@ mod tests {
             ("X-Once", "1"),
             (
                 "Cookie",
-                "a=1; hpc_manager=secret; __Host-hpc_manager=secret; b=2",
+                "a=1; hpc_manager=secret; __Host-hpc_manager=secret; hpc_manager_session=x; b=2",
             ),
             ("X-Forwarded-For", "6.6.6.6"),
             ("x_forwarded_host", "evil.example"),
             ("X-Forwarded-Prefix", "/evil"),
             ("X-Hpc-Proxy-Token", "guess"),
             ("x-hpc-manager", "1"),
+            ("x-hpc-manager-page", "ab"),
             ("Forwarded", "for=6.6.6.6"),
         ];
         assert_eq!(
@@ -164,12 +197,16 @@ mod tests {
             ("set-cookie", "Hpc_Manager =x"),
             ("set-cookie", "__Host-hpc_manager=x; Path=/; Secure"),
             ("set-cookie", "=hpc_manager=x; Path=/port/5500/"),
+            ("set-cookie", "hpc_manager_session=x; Path=/"),
+            ("set-cookie", " \thpc_manager\t=x"),
+            ("set-cookie", "__host-HPC_manager=x; Secure"),
+            ("set-cookie", "hpc_manager"),
             ("Set-Cookie", "a=hpc_manager"),
             ("Clear-Site-Data", "\"cookies\""),
             ("service-worker-allowed", "/"),
             ("X-Kept", "1"),
         ]);
-        inbound(&mut answered);
+        inbound(&mut answered, Place::OurOrigin);
         assert_eq!(lines(&answered), ["Set-Cookie: a=hpc_manager", "X-Kept: 1"]);
     }
 
@@ -185,8 +222,35 @@ mod tests {
             ("/api/", false),
         ] {
             let mut answered = fields(&[("Service-Worker-Allowed", scope)]);
-            inbound(&mut answered);
+            inbound(&mut answered, Place::OurOrigin);
             assert_eq!(!lines(&answered).is_empty(), stays, "{scope}");
         }
+    }
+
+    // S11: a page that keeps a handle on the manager's window reads its key.
+    #[test]
+    fn no_page_at_our_origin_says_of_its_openers_what_the_manager_says() {
+        let kept = |place, lines: &[(&str, &str)]| {
+            let mut answered = fields(lines);
+            inbound(&mut answered, place);
+            answered
+                .spelt("cross-origin-opener-policy")
+                .next()
+                .is_some()
+        };
+        let opener = ("cross-origin-Opener-policy", "same-origin");
+        let embedder = |value| ("Cross-Origin-Embedder-Policy", value);
+        for lines in [
+            &[opener][..],
+            &[opener, embedder("unsafe-none")],
+            &[opener, embedder("credentialless")],
+            &[opener, embedder("require-corp, x")],
+            &[opener, embedder("require-corp"), embedder("require-corp")],
+        ] {
+            assert!(!kept(Place::OurOrigin, lines), "{lines:?}");
+            assert!(kept(Place::OwnHost, lines), "{lines:?}");
+        }
+        let isolated = [opener, embedder("require-corp")];
+        assert!(kept(Place::OurOrigin, &isolated));
     }
 }

@@ -1,27 +1,35 @@
 //! A session's job, as Slurm's commands on the login node show it: submitted, asked about,
 //! cancelled. What it means for the session is [`crate::session`]'s business.
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 
+use hpc_proxy::text::is_unprintable;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
     cluster::{Cluster, Output, SshError},
     names::NodeName,
+    session::id::SessionId,
 };
 
 mod resources;
 pub mod script;
 
-pub use resources::{Memory, NotAnOption, Resources, TimeLimit};
+pub use resources::{Gres, Memory, NotAnOption, OptionName, OptionValue, Resources, TimeLimit};
 
-/// The name that users see in squeue.
-const JOB_NAME: &str = "hpc-vscode";
 /// What squeue prints: fields without free text first, the reason (free text) last.
-const SQUEUE_FORMAT: &str = "%i|%T|%N|%r";
+const SQUEUE_FORMAT: &str = "%i|%T|%N|%L|%r";
+
+/// What Slurm's commands say when no controller takes their connection (slurm_errno.h,
+/// `SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR`): nothing was done.
+const NO_CONTROLLER: &str = "Unable to contact slurm controller (connect failure)";
+/// How much of a tool's words a person is shown.
+const LONGEST_WORDS: usize = 400;
 
 /// A job's number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct JobId(NonZeroU32);
 
 impl fmt::Display for JobId {
@@ -74,12 +82,36 @@ pub enum JobStatus {
     Gone,
 }
 
+/// A job that goes by the name of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// It.
+    pub job: JobId,
+    /// Whether it has not ended.
+    pub lives: bool,
+}
+
+/// What squeue says of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How it fares.
+    pub status: JobStatus,
+    /// How long it may still run, where Slurm says.
+    pub left: Option<Duration>,
+}
+
 /// Why a command about a job brought no answer. None of these says anything about the job.
 #[derive(Debug, Error)]
 pub enum JobError {
     /// ssh did not carry it.
     #[error("the login node cannot be reached")]
     Ssh(#[from] SshError),
+    /// Nobody there decides about jobs at the moment.
+    #[error("Slurm's controller does not answer {command}; the site may be at work on it")]
+    ControllerDown {
+        /// Which command.
+        command: &'static str,
+    },
     /// Slurm refused it.
     #[error("{command} failed with status {status}: {}", one_line(.stderr))]
     Refused {
@@ -91,7 +123,7 @@ pub enum JobError {
         stderr: String,
     },
     /// The command succeeded, but said what cannot be understood.
-    #[error("{command} answered `{}`", .stdout.escape_debug())]
+    #[error("{command} answered `{}`", one_line(.stdout))]
     Unreadable {
         /// Which command.
         command: &'static str,
@@ -100,27 +132,37 @@ pub enum JobError {
     },
 }
 
-/// Submits `script`, on `node` if one is asked for.
+/// Submits `script` for a session, on `node` if one is asked for.
 ///
 /// # Errors
 /// When there is no job, or (a broken connection) none that we would know of.
 pub async fn submit(
     cluster: &Cluster,
     script: &str,
+    id: &SessionId,
     resources: &Resources,
     node: Option<&NodeName>,
 ) -> Result<JobId, JobError> {
     let output = cluster
-        .run(&submit_command(resources, node), script.as_bytes())
+        .run(&submit_command(id, resources, node), script.as_bytes())
         .await?;
     submitted(&output)
+}
+
+/// The jobs that go by the session's name, as far as Slurm still knows them.
+///
+/// # Errors
+/// When squeue did not say.
+pub async fn find(cluster: &Cluster, id: &SessionId) -> Result<Vec<Named>, JobError> {
+    let command = format!("squeue -h -t all --me --name={} -o '%i|%T'", id.job_name());
+    named(&cluster.run(&command, b"").await?)
 }
 
 /// Asks how the job fares.
 ///
 /// # Errors
 /// When squeue did not say: a controller that is down is not a job that is gone.
-pub async fn poll(cluster: &Cluster, job: JobId) -> Result<JobStatus, JobError> {
+pub async fn poll(cluster: &Cluster, job: JobId) -> Result<Told, JobError> {
     let command = format!("squeue -h -t all -j {job} -o '{SQUEUE_FORMAT}'");
     status(job, &cluster.run(&command, b"").await?)
 }
@@ -156,10 +198,22 @@ pub async fn last_words(cluster: &Cluster, job: JobId) -> Result<String, SshErro
     Ok(one_line(last_word.unwrap_or_default()))
 }
 
+/// The end of what the job and its programs have printed, `most_bytes` of it.
+///
+/// # Errors
+/// When ssh does not carry the question.
+pub async fn log(cluster: &Cluster, job: JobId, most_bytes: usize) -> Result<String, SshError> {
+    let file = log_file(&job.to_string());
+    let command = format!("tail -c {most_bytes} {file}");
+    let output = cluster.run(&command, b"").await?;
+    Ok(output.stdout)
+}
+
 /// The directory must be there before the job: Slurm fails a job whose output it cannot open.
-fn submit_command(resources: &Resources, node: Option<&NodeName>) -> String {
+fn submit_command(id: &SessionId, resources: &Resources, node: Option<&NodeName>) -> String {
     format!(
-        "mkdir -p -m 700 .hpc-proxy && sbatch --parsable --job-name={JOB_NAME} --output={} {}",
+        "mkdir -p -m 700 .hpc-proxy && sbatch --parsable --job-name={} --output={} {}",
+        id.job_name(),
         log_file("%j"),
         resources.options(node),
     )
@@ -180,16 +234,20 @@ fn submitted(output: &Output) -> Result<JobId, JobError> {
 
 /// A job that finished and was not yet forgotten leaves squeue silent with status 0, a forgotten
 /// one makes it fail with these words; any other failure is the controller's, not the job's.
-fn status(job: JobId, output: &Output) -> Result<JobStatus, JobError> {
+fn status(job: JobId, output: &Output) -> Result<Told, JobError> {
+    const GONE: Told = Told {
+        status: JobStatus::Gone,
+        left: None,
+    };
     if output.status != 0 {
         return if output.status == 1 && output.stderr.contains("Invalid job id specified") {
-            Ok(JobStatus::Gone)
+            Ok(GONE)
         } else {
             Err(refused("squeue", output))
         };
     }
     if output.stdout.trim().is_empty() {
-        return Ok(JobStatus::Gone);
+        return Ok(GONE);
     }
     output
         .stdout
@@ -199,33 +257,72 @@ fn status(job: JobId, output: &Output) -> Result<JobStatus, JobError> {
 }
 
 /// One line in [`SQUEUE_FORMAT`], if it is about this job and makes sense.
-fn status_line(job: JobId, line: &str) -> Option<JobStatus> {
-    let mut fields = line.splitn(4, '|');
-    let (id, state, node, reason) = (
+fn status_line(job: JobId, line: &str) -> Option<Told> {
+    let mut fields = line.splitn(5, '|');
+    let (id, state, node, left, reason) = (
         fields.next()?,
         fields.next()?,
         fields.next()?,
-        fields.next()?.to_owned(),
+        fields.next()?,
+        one_line(fields.next()?),
     );
     if id.parse() != Ok(job) {
         return None;
     }
-    Some(match state {
+    let status = match state {
         "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_HOLD" | "REQUEUE_FED"
         | "SPECIAL_EXIT" => JobStatus::Pending { reason },
         "RUNNING" => JobStatus::Running {
             node: node.parse().ok()?,
         },
-        "BOOT_FAIL" | "CANCELLED" | "COMPLETED" | "DEADLINE" | "FAILED" | "NODE_FAIL"
-        | "OUT_OF_MEMORY" | "PREEMPTED" | "REVOKED" | "TIMEOUT" => JobStatus::Finished {
+        state if ENDED.contains(&state) => JobStatus::Finished {
             state: state.to_owned(),
             reason,
         },
         _ => JobStatus::InBetween,
-    })
+    };
+    // `UNLIMITED`, `NOT_SET` and `INVALID` are no time.
+    let left = left.parse().ok().map(|left: TimeLimit| left.duration());
+    Some(Told { status, left })
+}
+
+/// The states of a job that has ended for good (squeue(1), JOB STATE CODES).
+const ENDED: [&str; 10] = [
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+];
+
+/// The jobs that squeue lists, a line each. A line that is no job's makes the whole unreadable: a job
+/// that is overlooked would be left behind.
+fn named(output: &Output) -> Result<Vec<Named>, JobError> {
+    if output.status != 0 {
+        return Err(refused("squeue", output));
+    }
+    let read = |line: &str| {
+        let (job, state) = line.split_once('|')?;
+        Some(Named {
+            job: job.parse().ok()?,
+            lives: !ENDED.contains(&state),
+        })
+    };
+    let lines = output.stdout.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty());
+    let named: Option<Vec<_>> = lines.map(read).collect();
+    named.ok_or_else(|| unreadable("squeue", output))
 }
 
 fn refused(command: &'static str, output: &Output) -> JobError {
+    if output.stderr.contains(NO_CONTROLLER) {
+        return JobError::ControllerDown { command };
+    }
     JobError::Refused {
         command,
         status: output.status,
@@ -240,18 +337,24 @@ fn unreadable(command: &'static str, output: &Output) -> JobError {
     }
 }
 
-/// Several lines of a tool's words as one, without its control characters.
+/// Several lines of a tool's words as one that can be shown: without what a terminal or browser would
+/// act on, and not too long.
 pub(crate) fn one_line(text: &str) -> String {
-    let lines: Vec<_> = text
+    let lines = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
-        .collect();
-    lines
-        .join("; ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
+        .enumerate();
+    let words = lines.flat_map(|(number, line)| {
+        let between = if number == 0 { "" } else { "; " };
+        between.chars().chain(line.chars())
+    });
+    let mut shown = words.filter(|c| !is_unprintable(*c));
+    let mut line: String = shown.by_ref().take(LONGEST_WORDS).collect();
+    if shown.next().is_some() {
+        line.push('…');
+    }
+    line
 }
 
 #[cfg(test)]
@@ -259,6 +362,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_tools_words_are_one_short_line_that_can_be_shown() {
+        assert_eq!(one_line("a\n\n  b \r\n"), "a; b");
+        assert_eq!(one_line("\u{1b}[2J<b>\u{202e}x\0"), "[2J<b>x");
+        let long = one_line(&"x".repeat(1 << 20));
+        assert_eq!(long.chars().count(), LONGEST_WORDS + 1);
+        assert!(long.ends_with('…'));
+        assert_eq!(one_line(&"x".repeat(LONGEST_WORDS)).len(), LONGEST_WORDS);
+    }
 
     fn output(status: i32, stdout: &str, stderr: &str) -> Output {
         Output {
@@ -293,29 +406,55 @@ mod tests {
     // The recorded answers of real squeue.
     #[test]
     fn squeue_tells_how_the_job_fares() {
-        let says = |stdout: &str| status(job(), &output(0, stdout, "")).unwrap();
+        let says = |stdout: &str| status(job(), &output(0, stdout, "")).unwrap().status;
         assert_eq!(
-            says("46|PENDING||Resources\n"),
+            says("46|PENDING||4:00:00|Resources\n"),
             JobStatus::Pending {
                 reason: "Resources".into()
             }
         );
         let node: NodeName = "node01".parse().unwrap();
         assert_eq!(
-            says("46|RUNNING|node01|None\n"),
+            says("46|RUNNING|node01|3:59:30|None\n"),
             JobStatus::Running { node }
         );
         assert_eq!(
-            says("46|COMPLETING|node01|TimeLimit\n"),
+            says("46|COMPLETING|node01|0:00|TimeLimit\n"),
             JobStatus::InBetween
         );
         assert_eq!(
-            says("46|TIMEOUT|node01|TimeLimit\n"),
+            says("46|TIMEOUT|node01|0:00|TimeLimit\n"),
             JobStatus::Finished {
                 state: "TIMEOUT".into(),
                 reason: "TimeLimit".into()
             }
         );
+    }
+
+    #[test]
+    fn squeue_tells_how_long_the_job_may_run() {
+        let left = |text: &str| {
+            let line = format!("46|RUNNING|node01|{text}|None\n");
+            status(job(), &output(0, &line, "")).unwrap().left
+        };
+        assert_eq!(left("59:30"), Some(Duration::from_secs(3570)));
+        assert_eq!(left("1-02:00:00"), Some(Duration::from_secs(26 * 3600)));
+        for none in ["UNLIMITED", "INVALID", "NOT_SET", ""] {
+            assert_eq!(left(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn jobs_are_found_by_their_name_and_none_is_overlooked() {
+        let found = named(&output(0, "46|RUNNING\n45|CANCELLED\n\n", "")).unwrap();
+        let expected = [(46, true), (45, false)].map(|(number, lives)| Named {
+            job: number.to_string().parse().unwrap(),
+            lives,
+        });
+        assert_eq!(found, expected);
+        assert!(named(&output(0, "", "")).unwrap().is_empty());
+        assert!(named(&output(1, "", "Unable to contact slurm controller")).is_err());
+        assert!(named(&output(0, "46|RUNNING\nmotd\n", "")).is_err());
     }
 
     #[test]
@@ -325,14 +464,14 @@ mod tests {
             output(1, "", "slurm_load_jobs error: Invalid job id specified\n"),
         ];
         for output in gone {
-            assert_eq!(status(job(), &output).unwrap(), JobStatus::Gone);
+            assert_eq!(status(job(), &output).unwrap().status, JobStatus::Gone);
         }
         let down = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n";
-        for output in [
-            output(1, "", down),
-            output(255, "", ""),
-            output(127, "", "not found"),
-        ] {
+        assert!(matches!(
+            status(job(), &output(1, "", down)),
+            Err(JobError::ControllerDown { command: "squeue" })
+        ));
+        for output in [output(255, "", ""), output(127, "", "not found")] {
             assert!(matches!(
                 status(job(), &output),
                 Err(JobError::Refused { .. })
@@ -343,17 +482,17 @@ mod tests {
     // S19.
     #[test]
     fn free_text_and_other_jobs_lines_do_not_mislead() {
-        let hostile = "45|RUNNING|node09|None\n46|PENDING||a|RUNNING|node01\x1b[31m\n";
+        let hostile = "45|RUNNING|node09|1:00|None\n46|PENDING||INVALID|a|RUNNING|node01\x1b[31m\n";
         assert_eq!(
-            status(job(), &output(0, hostile, "")).unwrap(),
+            status(job(), &output(0, hostile, "")).unwrap().status,
             JobStatus::Pending {
-                reason: "a|RUNNING|node01\x1b[31m".into()
+                reason: "a|RUNNING|node01[31m".into()
             }
         );
         for nonsense in [
-            "46|RUNNING|-oProxyCommand=id|None\n",
+            "46|RUNNING|-oProxyCommand=id|1:00|None\n",
             "motd\n",
-            "460|RUNNING|node01|\n",
+            "460|RUNNING|node01|1:00|\n",
         ] {
             assert!(
                 status(job(), &output(0, nonsense, "")).is_err(),
@@ -373,7 +512,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_of_squeue_panics_or_ends_a_job_by_its_words(stdout in ".{1,80}|46\\|[A-Z]{0,9}\\|.{0,20}") {
-            if let Ok(JobStatus::Gone) = status(job(), &output(0, &stdout, "")) {
+            let told = status(job(), &output(0, &stdout, ""));
+            if told.is_ok_and(|told| told.status == JobStatus::Gone) {
                 prop_assert!(stdout.trim().is_empty());
             }
         }

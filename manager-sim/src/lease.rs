@@ -125,21 +125,26 @@ pub enum LeaseError {
 /// # Errors
 /// See [`LeaseError`].
 pub async fn read(cluster: &Cluster, job: JobId, node: &NodeName) -> Result<Lease, LeaseError> {
+    let output = cluster.run(&read_command(job), b"").await?;
+    if output.status != 0 {
+        return Err(LeaseError::NotYet);
+    }
+    let mut files = output.stdout.lines();
+    let mut next = || files.next().unwrap_or_default();
+    let (ide, record, token, ide_token) = (next(), next(), next(), next());
+    assemble(job, node, record, token, ide, ide_token)
+}
+
+/// Prints a line for each file, the IDE's port first, which the script writes last. One command: on
+/// some login nodes each takes seconds.
+fn read_command(job: JobId) -> String {
     // Bounded: a file that is not ours may be of any length.
     let longest_bytes = MAX_RECORD_BYTES + 1;
-    let cat = async |name: &str| {
-        let command = format!("head -c {longest_bytes} .hpc-proxy/job-{job}.{name}");
-        let output = cluster.run(&command, b"").await?;
-        if output.status == 0 {
-            Ok(output.stdout)
-        } else {
-            Err(LeaseError::NotYet)
-        }
-    };
-    // The script writes the IDE's port last.
-    let ide = cat("ide").await?;
-    let (record, token, ide_token) = tokio::try_join!(cat("json"), cat("token"), cat("ide-token"))?;
-    assemble(job, node, &record, &token, &ide, &ide_token)
+    format!(
+        "(for file in ide json token ide-token; do \
+         [ -f .hpc-proxy/job-{job}.$file ] || exit 1; \
+         head -c {longest_bytes} .hpc-proxy/job-{job}.$file | tr -d \"\\n\"; echo; done)"
+    )
 }
 
 fn assemble(

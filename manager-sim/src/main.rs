@@ -1,6 +1,7 @@
 //! `hpc-manager`: see the library.
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     path::Path,
     process::ExitCode,
@@ -18,7 +19,7 @@ use hpc_proxy::{
 };
 use jiff::Timestamp;
 use manager_sim::{
-    auth::{self, SignedIn, Ways, tokens::Tokens},
+    auth::{self, SignedIn, Ways, marks::Marks, tokens::Tokens},
     check::Report,
     config::{Cli, Config, Identity, Listen, LogFormat, Serve, TokenAction},
     front::Front,
@@ -28,6 +29,7 @@ use manager_sim::{
     sessions::{Sessions, Terms},
     socket_file,
     state_dir::{self, StateDir},
+    store::Store,
     token_command,
     watch::Watch,
 };
@@ -96,7 +98,10 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let state = StateDir::open(&config.state_dir)?;
-    let users: Vec<_> = config.logins.iter().map(|ssh| ssh.user.clone()).collect();
+    let users: BTreeSet<_> = config.logins.iter().map(|ssh| ssh.user.clone()).collect();
+    let store = Store::open(state.path()).context("the sessions of before cannot be read")?;
+    let store = Arc::new(store);
+    let marks = Marks::of(&store)?;
     let ways = ways(config.identity)?;
     // The file of a Unix socket goes with the manager.
     let (listener, authority, _file) = match &config.listen {
@@ -126,8 +131,17 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
             .context("cannot build the job script")?,
         kind: config.script.kind,
         resources: config.resources,
+        limits: config.limits,
+        max_sessions: config.max_sessions.into(),
+        idle_timeout: config.idle_timeout,
     };
-    let sessions = Sessions::new(config.logins, terms, state.path(), config.local_port)?;
+    let sessions = Sessions::new(
+        config.logins,
+        terms,
+        state.path(),
+        config.local_port,
+        Arc::clone(&store),
+    )?;
     let sessions = Arc::new(sessions);
     let url = front.to_string();
     state.set_url(&url)?;
@@ -141,19 +155,20 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
-    announce(&url, if ways.links { &users } else { &[] }, &state)?;
+    let of_links = if ways.links { users } else { BTreeSet::new() };
+    announce(&url, &of_links, &state)?;
 
     let stop = CancellationToken::new();
     let tokens = ways.tokens.clone();
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways),
+        signed_in: SignedIn::new(state.key().clone(), ways, marks.clone(), Arc::clone(&store)),
         hosts: config.hosts,
         front,
         port_hosts: config
             .subdomains
-            .map(|domain| PortHosts::new(domain, state.key().clone())),
+            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store)),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {
@@ -181,7 +196,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     stop.cancel();
     let (served, left) = tokio::join!(serving, sessions.close(config.cancel_on_exit));
     for (user, job) in left {
-        tracing::warn!(%user, %job, "this job is left; `scancel` ends it");
+        tracing::info!(%user, %job, "this job is left; the next start takes it up");
     }
     served?;
     if let Some(watching) = watching {
@@ -212,7 +227,7 @@ fn change_tokens(action: TokenAction, file: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn announce(url: &str, users: &[UserName], state: &StateDir) -> anyhow::Result<()> {
+fn announce(url: &str, users: &BTreeSet<UserName>, state: &StateDir) -> anyhow::Result<()> {
     let mut lines = format!("listening {url}\n");
     for user in users {
         let code = auth::mint(state.key(), user, SystemTime::now())?;

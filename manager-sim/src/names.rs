@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Longest name: that of a host label (RFC 1035) with room for a domain, and short enough for the
@@ -29,7 +29,8 @@ fn is_name(text: &str) -> bool {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -44,6 +45,14 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NotAName> {
                 if is_name(text) { Ok(Self(text.to_owned())) } else { Err(NotAName(text.to_owned())) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NotAName;
+
+            fn try_from(text: String) -> Result<Self, NotAName> {
+                text.parse()
             }
         }
 
@@ -78,6 +87,10 @@ name! {
 name! {
     /// A partition of the cluster.
     PartitionName
+}
+name! {
+    /// Whom the cluster charges for a job.
+    AccountName
 }
 
 impl NodeName {

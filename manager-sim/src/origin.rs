@@ -1,5 +1,5 @@
 //! From which page a request comes: pure checks against foreign sites (cross-site requests,
-//! hijacked WebSockets, rebound names). Who the user is, is [`crate::auth`]'s business.
+//! hijacked WebSockets, rebound names) and against pages that are not the manager's own. Who the user is, is [`crate::auth`]'s business.
 
 use std::net::IpAddr;
 
@@ -12,15 +12,17 @@ use hpc_proxy::{
     },
     route::TargetPort,
 };
-use http::Uri;
 
 use crate::names::HostName;
 
 /// A custom field: a foreign page cannot send it without asking first, and we never agree.
 pub const API_FIELD: &str = "X-Hpc-Manager";
+/// In which a script of the manager's own page shows its key.
+pub const PAGE_FIELD: &str = "X-Hpc-Manager-Page";
 const SEC_FETCH_SITE: &str = "Sec-Fetch-Site";
 const SEC_FETCH_MODE: &str = "Sec-Fetch-Mode";
 const SEC_FETCH_DEST: &str = "Sec-Fetch-Dest";
+const SEC_PURPOSE: &str = "Sec-Purpose";
 
 /// The `Host` that a request is for, if it is one of ours: this machine by a name that no foreign
 /// DNS server can give away (S15), or a configured name.
@@ -71,44 +73,93 @@ pub fn is_from_elsewhere(fields: &Fields, method: &[u8], own: &str, port: Target
     crosses && !opens && !fields.all(Name::Referer).any(is_home)
 }
 
-/// Whether a call that changes something comes from a page of ours, not from a foreign one, and
-/// not from a dev server's either, whose path gives it away unless it takes care.
+/// Whether a call that changes something says that it is one, and no page of another origin makes it.
+/// A page of a dev server has our origin: what keeps that out is the key of [`crate::auth`]'s pages.
 pub fn may_call_api(fields: &Fields, own: &str) -> bool {
-    fields.spelt(API_FIELD).next() == Some(&b"1"[..])
-        && !is_foreign(fields, own)
-        && is_asked_at_home(fields)
+    fields.spelt(API_FIELD).next() == Some(&b"1"[..]) && !is_foreign(fields, own)
 }
 
-/// Whether a form that signs in or out comes from a page of ours. A browser says where a form comes
-/// from in one field or the other, and nobody else has a form to send.
+/// Whether a form that signs in or out comes from a page of our origin, and is sent in a whole window
+/// of its own, so that a person sees what comes of it. A browser says where a form comes from in one
+/// field or the other, and nobody else has a form to send.
 pub fn may_send_form(fields: &Fields, own: &str) -> bool {
     let says = fields.has(Name::Origin) || fields.spelt(SEC_FETCH_SITE).next().is_some();
-    says && !is_foreign(fields, own) && is_asked_at_home(fields)
+    let at_home = |site: &[u8]| [&b"same-origin"[..], b"none"].contains(&site);
+    says && !is_foreign(fields, own)
+        && fields.spelt(SEC_FETCH_SITE).all(at_home)
+        && asker(fields) != Asker::Script
 }
 
-/// Whether a page of another site has a browser read something of ours, for which it needs no cookie
-/// of ours: a person who opens a link may.
+/// Who has a browser ask (Fetch Metadata, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A window that opens a page.
+    Window,
+    /// A script, or a page that shows something of ours within itself.
+    Script,
+    /// The browser does not say, or it is none.
+    Unsaid,
+}
+
+/// Who asks, as far as the browser says.
+pub fn asker(fields: &Fields) -> Asker {
+    let mut said = [SEC_FETCH_MODE, SEC_FETCH_DEST, SEC_FETCH_SITE]
+        .into_iter()
+        .flat_map(|field| fields.spelt(field));
+    if said.next().is_none() {
+        return Asker::Unsaid;
+    }
+    let is = |field, value: &[u8]| fields.spelt(field).eq([value]);
+    // A page that is made ready unseen is none that a person has opened.
+    let opens = is(SEC_FETCH_MODE, b"navigate") && is(SEC_FETCH_DEST, b"document");
+    if opens && fields.spelt(SEC_PURPOSE).next().is_none() {
+        Asker::Window
+    } else {
+        Asker::Script
+    }
+}
+
+/// Whether a page, or a frame of one, goes to another address: so a browser comes to a port's own host.
+pub fn navigates(fields: &Fields) -> bool {
+    fields.spelt(SEC_FETCH_MODE).all(|mode| mode == b"navigate")
+}
+
+/// Whether it is a frame of a page on a sibling host that goes to another address.
+pub fn is_frame_of_a_sibling(fields: &Fields) -> bool {
+    let is = |field, value: &[u8]| fields.spelt(field).eq([value]);
+    is(SEC_FETCH_SITE, b"same-site") && is(SEC_FETCH_MODE, b"navigate")
+}
+
+/// Whether a script of ours is to be run as a worker, which none is.
+pub fn is_for_a_worker(fields: &Fields) -> bool {
+    fields.spelt("Service-Worker").next().is_some()
+        || fields
+            .spelt(SEC_FETCH_DEST)
+            .any(|dest| dest.ends_with(b"worker"))
+}
+
+/// The key that a script of our own page shows, if it shows one.
+pub fn page_key(fields: &Fields) -> Option<&[u8]> {
+    fields.spelt(PAGE_FIELD).next()
+}
+
+/// Whether browsers take what `own` serves for trustworthy (Secure Contexts, section 3.1), and so
+/// say who asks, and part its windows from others.
+pub fn is_trustworthy(scheme: &str, own: &str) -> bool {
+    let name = std::str::from_utf8(host_name(own.as_bytes())).unwrap_or_default();
+    scheme == "https"
+        || name.eq_ignore_ascii_case("localhost")
+        || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Whether a page of another site has a browser ask for something of ours; only a person who opens a
+/// link may. A cookie's `SameSite` does not see to it: to that, all ports of a host are one site.
 pub fn is_read_elsewhere(fields: &Fields, method: &[u8]) -> bool {
     let says = |field, value: &[u8]| fields.spelt(field).any(|said| said == value);
     let opens =
         method == b"GET" && says(SEC_FETCH_MODE, b"navigate") && says(SEC_FETCH_DEST, b"document");
     let crosses = says(SEC_FETCH_SITE, b"cross-site") || says(SEC_FETCH_SITE, b"same-site");
     crosses && !opens
-}
-
-/// Whether neither a page of another origin asks, nor one of a dev server.
-fn is_asked_at_home(fields: &Fields) -> bool {
-    let from_dev_server = |referer: &[u8]| {
-        Uri::try_from(referer).map_or(true, |uri| {
-            ["/port", "/absport", "/code"]
-                .iter()
-                .any(|root| uri.path().starts_with(root))
-        })
-    };
-    fields
-        .spelt(SEC_FETCH_SITE)
-        .all(|site| [&b"same-origin"[..], b"none"].contains(&site))
-        && !fields.all(Name::Referer).any(from_dev_server)
 }
 
 /// `null`, the origin of a sandboxed page, names nobody.
@@ -259,14 +310,7 @@ mod tests {
         ]));
         assert!(!may_call_api(&map(&[]), OWN));
         assert!(!may_call_api(&map(&[("x-hpc-manager", "0")]), OWN));
-        for field in [
-            ("origin", "null"),
-            ("sec-fetch-site", "same-site"),
-            ("sec-fetch-site", "cross-site"),
-            ("referer", "http://127.0.0.1:8080/port/5500/"),
-            ("referer", "http://127.0.0.1:8080/absport/5500/"),
-            ("referer", "http://127.0.0.1:8080/code/"),
-        ] {
+        for field in [("origin", "null"), ("origin", "http://127.0.0.1:8081")] {
             assert!(!calls(&[field]), "{field:?}");
         }
     }
@@ -279,10 +323,14 @@ mod tests {
             ("origin", "http://127.0.0.1:8080"),
             ("sec-fetch-site", "same-origin"),
         );
+        let (navigate, document) = (
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        );
         for lines in [
             &[origin][..],
-            &[same],
-            &[origin, same, ("referer", "http://127.0.0.1:8080/login")],
+            &[origin, same, navigate, document],
+            &[same, navigate, document],
         ] {
             assert!(may(lines), "{lines:?}");
         }
@@ -291,11 +339,8 @@ mod tests {
             &[("origin", "null"), same],
             &[("origin", "http://evil.org")],
             &[origin, ("sec-fetch-site", "cross-site")],
-            &[
-                origin,
-                same,
-                ("referer", "http://127.0.0.1:8080/port/5500/"),
-            ],
+            &[origin, same, ("sec-fetch-mode", "cors")],
+            &[origin, same, navigate, ("sec-fetch-dest", "iframe")],
         ] {
             assert!(!may(lines), "{lines:?}");
         }
@@ -325,5 +370,44 @@ mod tests {
             assert!(elsewhere(b"GET", lines), "{lines:?}");
         }
         assert!(elsewhere(b"POST", &[cross, navigate, document]));
+    }
+    // S11.
+    #[test]
+    fn a_person_opens_a_page_in_a_window() {
+        let (navigate, document) = (
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        );
+        let asks = |lines: &[(&str, &str)]| asker(&map(lines));
+        assert_eq!(asks(&[]), Asker::Unsaid);
+        assert_eq!(asks(&[("accept", "text/html")]), Asker::Unsaid);
+        for site in ["none", "same-origin", "cross-site"] {
+            let site = ("sec-fetch-site", site);
+            assert_eq!(asks(&[navigate, document, site]), Asker::Window);
+        }
+        for lines in [
+            &[navigate][..],
+            &[document],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty")],
+            &[("sec-fetch-mode", "same-origin"), document],
+            &[navigate, ("sec-fetch-dest", "iframe")],
+            &[navigate, ("sec-fetch-dest", "object")],
+            &[navigate, document, document],
+            &[navigate, document, ("sec-purpose", "prefetch;prerender")],
+        ] {
+            assert_eq!(asks(lines), Asker::Script, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn browsers_say_who_asks_at_trustworthy_hosts() {
+        for own in ["localhost:1", "LOCALHOST", "127.0.0.2:80", "[::1]:80"] {
+            assert!(is_trustworthy("http", own), "{own}");
+        }
+        assert!(is_trustworthy("https", "hpc.example.org"));
+        for own in ["hpc.example.org", "localhost.example.org", "10.0.0.1:80"] {
+            assert!(!is_trustworthy("http", own), "{own}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -20,10 +20,14 @@ use hpc_proxy::{
     link::BadCode,
 };
 
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    auth::{By, Known, SignInError, SignInNumber},
+    auth::{By, Known, SignInError, SignInNumber, marks::Marks},
     job::JobId,
     names::UserName,
+    store::{Store, Table},
 };
 
 /// How long a browser stays known at one host before it asks the manager again.
@@ -36,8 +40,10 @@ const SEPARATOR: char = '~';
 pub struct PortHosts {
     domain: Domain,
     tickets: Tickets,
-    /// By the cookie's value: 256 random bits, so that no timing of a look-up helps to find one.
+    marks: Marks,
+    /// By the mark of their cookie.
     entered: Mutex<HashMap<String, Entered>>,
+    store: Arc<Store>,
 }
 
 /// A browser that came with a ticket.
@@ -48,18 +54,38 @@ struct Entered {
     until: SystemTime,
 }
 
+/// The same as it is kept: who it is as a ticket carries it, and the name as the host's.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    who: String,
+    name: String,
+    until: Timestamp,
+}
+
 /// The label of a session: its job's number, which no other session on its cluster has.
 pub fn label(job: JobId) -> String {
     job.to_string()
 }
 
 impl PortHosts {
-    /// Below `domain`, with nobody known; `key` is what tickets are minted with.
-    pub fn new(domain: Domain, key: Token) -> Self {
+    /// Below `domain`, with whom `store` has kept; `key` is what tickets are minted with.
+    pub fn new(domain: Domain, key: Token, marks: Marks, store: Arc<Store>) -> Self {
+        let now = SystemTime::now();
+        let mut entered = HashMap::new();
+        for (mark, kept) in store.kept::<Kept>(Table::PortBrowsers) {
+            match Entered::of(&kept).filter(|entered| now < entered.until) {
+                Some(known) => {
+                    entered.insert(mark, known);
+                }
+                None => drop(store.remove(Table::PortBrowsers, &mark)),
+            }
+        }
         Self {
             domain,
             tickets: Tickets::new(key),
-            entered: Mutex::default(),
+            marks,
+            entered: Mutex::new(entered),
+            store,
         }
     }
 
@@ -101,9 +127,20 @@ impl PortHosts {
         let who = read(who).ok_or(BadCode)?;
         let secret = Token::random()?.reveal();
         let mut entered = self.entered();
-        entered.retain(|_, entered| now < entered.until);
+        entered.retain(|mark, entered| {
+            let known = now < entered.until;
+            if !known {
+                drop(self.store.remove(Table::PortBrowsers, mark));
+            }
+            known
+        });
         let until = now + KNOWN_FOR;
-        entered.insert(secret.clone(), Entered { who, name, until });
+        let (mark, known) = (
+            self.marks.mark(secret.as_bytes()),
+            Entered { who, name, until },
+        );
+        drop(self.store.put(Table::PortBrowsers, &mark, &known.kept()));
+        entered.insert(mark, known);
         Ok(secret)
     }
 
@@ -119,13 +156,31 @@ impl PortHosts {
         let entered = self.entered();
         // A dev server may have set another by that name.
         headers::cookie(fields, cookie).find_map(|secret| {
-            let found = entered.get(std::str::from_utf8(secret).ok()?)?;
+            let found = entered.get(&self.marks.mark(secret))?;
             (now < found.until && found.name == *name).then(|| found.who.clone())
         })
     }
 
     fn entered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entered>> {
         self.entered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entered {
+    fn of(kept: &Kept) -> Option<Self> {
+        Some(Self {
+            who: read(&kept.who)?,
+            name: kept.name.parse().ok()?,
+            until: kept.until.into(),
+        })
+    }
+
+    fn kept(&self) -> Kept {
+        Kept {
+            who: written(&self.who),
+            name: self.name.to_string(),
+            until: Timestamp::try_from(self.until).unwrap_or(Timestamp::MAX),
+        }
     }
 }
 
@@ -161,10 +216,29 @@ mod tests {
     const HOST: &str = "5500--7.apps.example.org:8080";
 
     fn hosts() -> PortHosts {
-        PortHosts::new(
-            "apps.example.org".parse().unwrap(),
-            Token::random().unwrap(),
-        )
+        // The open file outlives its name.
+        hosts_in(tempfile::tempdir().unwrap().path())
+    }
+
+    fn hosts_in(directory: &std::path::Path) -> PortHosts {
+        let store = Arc::new(Store::open(directory).unwrap());
+        let (key, marks) = (Token::random().unwrap(), Marks::of(&store).unwrap());
+        PortHosts::new("apps.example.org".parse().unwrap(), key, marks, store)
+    }
+
+    #[test]
+    fn a_browser_is_known_at_its_host_over_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let (hosts, now) = (hosts_in(directory.path()), SystemTime::now());
+        let ticket = hosts.ticket(&alice(), HOST, now).unwrap();
+        let secret = hosts.enter(HOST, name("5500--7"), &ticket, now).unwrap();
+        drop(hosts);
+        let hosts = hosts_in(directory.path());
+        let cookie = fields(Name::Cookie, &format!("c={secret}"));
+        let at = |port, now| hosts.user(&cookie, "c", &name(port), now);
+        assert_eq!(at("5500--7", now), Some(alice()));
+        assert_eq!(at("5501--7", now), None);
+        assert_eq!(at("5500--7", now + KNOWN_FOR), None);
     }
 
     fn name(text: &str) -> PortName {

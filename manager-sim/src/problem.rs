@@ -9,10 +9,12 @@ use http::{
 use thiserror::Error;
 
 use crate::{
-    auth::{SignInError, Ways, header::HeaderError, tokens::Refusal},
+    auth::{SeveralUsers, SignInError, Ways, header::HeaderError, tokens::Refusal},
+    cluster::SshError,
     local_end::DialError,
     names::UserName,
     session::PhaseName,
+    wish::Refused,
 };
 
 /// Everything that keeps the manager from passing a request on or acting on it.
@@ -45,9 +47,18 @@ pub enum Problem {
     /// A session that is not the user's, whether there is such a one or not.
     #[error("not a session of this user")]
     NotYourSession,
-    /// A page of another site asks, or a dev server's.
+    /// A page of another site asks.
     #[error("asked by a page that may not")]
     ForeignPage,
+    /// A page asks that does not show to be the manager's own.
+    #[error("asked by a page without the key")]
+    NotOurPage,
+    /// The browser has sign-ins of several users.
+    #[error(transparent)]
+    SeveralUsers(#[from] SeveralUsers),
+    /// Another user is signed in already.
+    #[error("signed in as `{0}`")]
+    SignedInAs(UserName),
     /// No such page.
     #[error("no such page")]
     NoSuchPage,
@@ -63,6 +74,21 @@ pub enum Problem {
     /// No session, so nothing to pass on to.
     #[error("no session")]
     NoSession,
+    /// No session of that name, or not of this user.
+    #[error("no such session")]
+    NoSuchSession,
+    /// As many sessions as one may have.
+    #[error("{0} sessions live already")]
+    TooMany(usize),
+    /// A job that asks for what is not allowed.
+    #[error("the options of a job were refused")]
+    Refused(#[source] Refused),
+    /// A session that has no job, and so nothing that it printed.
+    #[error("the session has no job")]
+    NoJob,
+    /// What the job printed cannot be had.
+    #[error("the job's output cannot be read")]
+    NoLog(#[source] SshError),
     /// A session without hpc-proxy.
     #[error("the session has no proxy")]
     NoProxy,
@@ -146,6 +172,25 @@ impl Problem {
                 "This request comes from a page that may not make it.",
                 "Calls are made from the manager's own page, with the field `X-Hpc-Manager: 1`.",
             ),
+            Self::NotOurPage => with(
+                StatusCode::FORBIDDEN,
+                "not-our-page",
+                "Only the manager's own page may do that.",
+                "Open / in the browser. Programs send an access token in `Authorization`.",
+            ),
+            Self::SeveralUsers(SeveralUsers) => with(
+                StatusCode::UNAUTHORIZED,
+                "several-users",
+                "This browser is signed in as several users at once, so it counts as none.",
+                "A page may have done that. Sign out at /logout, delete this site's cookies if that \
+                 does not help, and sign in again.",
+            ),
+            Self::SignedInAs(user) => with(
+                StatusCode::CONFLICT,
+                "signed-in-as-another",
+                &format!("This browser is signed in as {user}."),
+                "Sign out first, at /logout; then come again. The link is good still.",
+            ),
             Self::NoSuchPage => with(
                 StatusCode::NOT_FOUND,
                 "no-such-path",
@@ -172,6 +217,36 @@ impl Problem {
                 "no-session",
                 "You have no session.",
                 "Launch one from the manager's page, at /.",
+            ),
+            Self::NoSuchSession => with(
+                StatusCode::NOT_FOUND,
+                "no-such-session",
+                "You have no session of that name.",
+                "`GET /api/v1/sessions` lists yours, as does the manager's page.",
+            ),
+            Self::TooMany(most) => with(
+                StatusCode::CONFLICT,
+                "too-many-sessions",
+                &format!("You have {most} sessions, as many as this manager allows."),
+                "Cancel one of them first.",
+            ),
+            Self::Refused(refused) => with(
+                StatusCode::BAD_REQUEST,
+                "not-allowed",
+                "Your job was not submitted.",
+                &refused.to_string(),
+            ),
+            Self::NoJob => with(
+                StatusCode::NOT_FOUND,
+                "no-job",
+                "This session has no job yet.",
+                "Its output is there once it runs.",
+            ),
+            Self::NoLog(error) => with(
+                StatusCode::BAD_GATEWAY,
+                "no-log",
+                "What the job printed cannot be read now.",
+                &error.to_string(),
             ),
             Self::NoProxy => with(
                 StatusCode::NOT_FOUND,

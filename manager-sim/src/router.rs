@@ -1,11 +1,15 @@
 //! Who asks for what: whose session it is, and whether it may be asked for from there. Requests
 //! for `/port/N/*` and `/code/*` go to that user's proxy, byte for byte.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use hpc_proxy::{
     answer::{Reader, json},
+    auth::same,
     handover::OPEN,
     headers::{self, WEBSOCKET},
     http1::{fields::Fields, framing::Framing, head::RequestHead, name::Name},
@@ -18,19 +22,20 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
     front::Front,
-    hop::{self, Way},
+    hop::{self, Place, Way},
     job::script::IdeKind,
     local_end::DialError,
-    names::{HostName, NodeName, UserName},
-    origin,
+    names::{HostName, UserName},
+    origin::{self, Asker},
     port_hosts::PortHosts,
     problem::Problem,
-    sessions::Sessions,
+    sessions::{Seen, Sessions},
     sign_in::{self, Form, LOGIN, LOGOUT},
     state::State,
     upstream::{ListError, Upstream},
@@ -39,8 +44,10 @@ use crate::{
 
 /// How soon a page that waits loads again, in seconds.
 const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
-/// A call's body names a node, no more.
+/// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
+/// How long the manager's page waits for the list of dev servers, without which it can be read.
+const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -61,7 +68,7 @@ pub struct Router {
 
 impl Service for Router {
     type Target = Upstream;
-    type View = ();
+    type View = Place;
     type DialError = DialError;
     type Call = Call;
 
@@ -73,12 +80,11 @@ impl Service for Router {
         known: &mut bool,
     ) -> Decision<Self> {
         match self.route(head, framing, peer, known).await {
-            Ok(decision) => {
-                if let Decision::Answer(page) = &decision {
-                    tell(head, peer, page);
-                }
-                decision
+            Ok(Decision::Answer(page)) => {
+                tell(head, peer, &page);
+                Decision::Answer(self.set_apart(page, head))
             }
+            Ok(decision) => decision,
             Err(problem) => Decision::Answer(self.refuse(&problem, head, peer)),
         }
     }
@@ -92,35 +98,36 @@ impl Service for Router {
     ) -> Page {
         let body = body.map_err(|error| Problem::BadCall(error.into()));
         let page = match (call, body) {
-            (Call::Launch(user), Ok(body)) => wanted_node(&body).map(|node| {
-                self.sessions.launch(&user, node);
-                self.accepted(&user)
-            }),
+            (Call::Launch { user, another }, Ok(body)) => {
+                self.launches(&user, another, &body, &head.fields)
+            }
             (Call::SignIn, Ok(body)) => {
                 let form = Form::parse(&body);
                 let to = form.to.clone();
-                match self.sign_in_by_token(form, peer).await {
+                match self.sign_in_by_token(form, head, peer).await {
                     Ok(response) => Ok(response.map(PageBody::Whole)),
                     Err(problem) => return self.refuse_to(&to, &problem, head, peer),
                 }
             }
+            (Call::SignOut(known), Ok(body)) => self.sign_out(known, &Form::parse(&body), head),
             (_, Err(problem)) => Err(problem),
         };
         match page {
             Ok(page) => {
                 tell(head, peer, &page);
-                page
+                self.set_apart(page, head)
             }
             Err(problem) => self.refuse(&problem, head, peer),
         }
     }
 
     async fn dial(&self, upstream: &Upstream) -> Result<(Upstream, Socket), DialError> {
-        Ok((upstream.clone(), upstream.connect().await?))
+        let socket = upstream.connect().await?;
+        Ok((upstream.clone(), socket.noting(upstream.activity())))
     }
 
-    fn edit(&self, (): &(), fields: &mut Fields) {
-        hop::inbound(fields);
+    fn edit(&self, place: &Place, fields: &mut Fields) {
+        hop::inbound(fields, *place);
     }
 
     async fn explain(&self, fault: Fault<DialError>, head: &RequestHead, peer: Peer) -> Page {
@@ -148,20 +155,28 @@ impl Router {
         if let Some(name) = hosts.and_then(|hosts| hosts.named(&head.fields)) {
             let own = head.fields.get(Name::Host).unwrap_or_default();
             let own = String::from_utf8_lossy(own).into_owned();
-            let way = self.way(&own, peer, Some("/"), upgrades);
+            let way = Way {
+                place: Place::OwnHost,
+                ..self.way(&own, peer, Some("/"), upgrades)
+            };
             let claimed = self.signed_in.claimed(claims, peer).await?;
             return self.on_own_host(head, name, way, claimed, known);
         }
         let own = origin::own_authority(&head.fields, &self.hosts)
             .ok_or(Problem::ForeignHost)?
             .to_owned();
-        let reads = [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&head.method());
-        if (upgrades || !reads) && origin::is_foreign(&head.fields, &own) {
-            return Err(Problem::ForeignPage);
-        }
         let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let is_handed_over = path == OPEN && origin::is_frame_of_a_sibling(&head.fields);
+        if origin::is_foreign(&head.fields, &own)
+            || (origin::is_read_elsewhere(&head.fields, head.method()) && !is_handed_over)
+        {
+            return Err(Problem::ForeignPage);
+        }
         if let Some(asset) = web::asset(path) {
+            if origin::is_for_a_worker(&head.fields) {
+                return Err(Problem::ForeignPage);
+            }
             return Ok(answer(web::response(asset)));
         }
         if [LOGIN, LOGOUT].contains(&path) {
@@ -177,25 +192,75 @@ impl Router {
             let prefix = is_below(path, CODE).then_some(CODE);
             return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
         }
+        if let Some(page) = self.choose(target, &user) {
+            return page.map(Decision::Answer);
+        }
         if path == OPEN && head.method() == b"GET" {
+            if !origin::navigates(&head.fields) {
+                return Err(Problem::NotOurPage);
+            }
             return self.give_ticket(&who, query, &own).map(Decision::Answer);
         }
-        self.own_page(head, path, who, &own).await
+        let key = self.admit(head, path, &who, &own)?;
+        self.own_page(head, path, who, key, &own).await
+    }
+
+    /// Lets only the manager's own page and people do what is the manager's own business, and not a
+    /// dev server's page, which has the same origin and so the same cookie (S11). The key for the page
+    /// that is given, if it is to have one.
+    fn admit(
+        &self,
+        head: &RequestHead,
+        path: &str,
+        who: &Known,
+        own: &str,
+    ) -> Result<Option<String>, Problem> {
+        // No page has it, and whoever has it needs no page.
+        if who.by == By::Bearer {
+            return Ok(None);
+        }
+        let key = self.signed_in.page_key(who);
+        if let Some(shown) = origin::page_key(&head.fields) {
+            let is_ours = same(key.as_bytes(), shown);
+            return is_ours.then_some(Some(key)).ok_or(Problem::NotOurPage);
+        }
+        let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
+        match origin::asker(&head.fields) {
+            _ if is_below(path, "/api") => Err(Problem::NotOurPage),
+            Asker::Script => Err(Problem::NotOurPage),
+            Asker::Window if !reads => Err(Problem::NotOurPage),
+            Asker::Window => Ok(Some(key)),
+            // Nobody says so there, and without the key the page would be of no use.
+            Asker::Unsaid if !origin::is_trustworthy(self.front.scheme(), own) => Ok(Some(key)),
+            Asker::Unsaid => Ok(None),
+        }
+    }
+
+    /// Marks an answer of the manager's own as one that no page of another origin shows or keeps a
+    /// handle on. Redirects only lead on.
+    fn set_apart(&self, mut page: Page, head: &RequestHead) -> Page {
+        let hosts = self.port_hosts.as_ref();
+        if hosts.is_none_or(|hosts| hosts.named(&head.fields).is_none()) {
+            let leads_on = page.status().is_redirection();
+            web::set_apart(page.headers_mut(), leads_on);
+        }
+        page
     }
 
     /// Who makes a request to the manager itself.
     async fn who(&self, claims: Claims, peer: Peer, head: &RequestHead) -> Result<Known, Problem> {
-        let cookie = self.front.cookie_name();
-        let by_cookie = || self.signed_in.user(&head.fields, cookie, SystemTime::now());
-        let claimed = self.signed_in.claimed(claims, peer).await?;
-        let who = claimed.or_else(by_cookie);
+        let who = match self.signed_in.claimed(claims, peer).await? {
+            Some(who) => Some(who),
+            None => self.by_cookie(head)?,
+        };
         let who = who.ok_or_else(|| self.not_signed_in())?;
-        // Our cookie stays away where another site asks; a front's may not.
-        if who.by == By::Header && origin::is_read_elsewhere(&head.fields, head.method()) {
-            return Err(Problem::ForeignPage);
-        }
         self.is_known_here(&who.user)?;
         Ok(who)
+    }
+
+    fn by_cookie(&self, head: &RequestHead) -> Result<Option<Known>, Problem> {
+        let (cookie, now) = (self.front.cookie_name(), SystemTime::now());
+        Ok(self.signed_in.user(&head.fields, cookie, now)?)
     }
 
     fn not_signed_in(&self) -> Problem {
@@ -215,6 +280,7 @@ impl Router {
         head: &RequestHead,
         path: &str,
         who: Known,
+        key: Option<String>,
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
         let Known { user, by } = who;
@@ -222,35 +288,46 @@ impl Router {
         let read_only = Problem::Method {
             allowed: "GET, HEAD",
         };
+        if reads && let Some(log) = self.log_page(path, &user).await {
+            return log.map(answer);
+        }
         match path {
             "/" if reads => {
-                let servers = self.servers(&user).await.unwrap_or_default();
-                let address = |port| self.own_address(&user, port, own);
+                let seen = self.selected(&user, &head.fields);
+                // A page must come, whatever became of the way to the node.
+                let servers = timeout(LIST_PATIENCE, self.servers(seen.as_ref())).await;
+                let servers = servers.ok().and_then(Result::ok).flatten();
+                let address = |port| self.own_address(seen.as_ref()?, port, own);
+                let all = self.sessions.list(&user);
+                let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
                 let page = web::page(
-                    &user,
-                    by != By::Header,
-                    &self.state(&user),
-                    servers.as_deref(),
+                    &web::Shown {
+                        user: &user,
+                        signs_out: matches!(by, By::Cookie(_)),
+                        key: key.as_deref(),
+                        selected: &State::of(seen.as_ref()),
+                        sessions: &all,
+                        servers: servers.as_deref(),
+                        terms: self.sessions.terms(),
+                        clusters: &self.sessions.clusters(&user),
+                    },
                     address,
                 );
                 Ok(answer(web::response(page)))
             }
-            "/api/v1/session" if reads => {
-                Ok(answer(state_response(StatusCode::OK, &self.state(&user))))
-            }
-            "/api/v1/session" => {
-                if !origin::may_call_api(&head.fields, own) {
-                    return Err(Problem::ForeignPage);
-                }
-                self.change_session(head.method(), user)
+            path if is_below(path, api::SELECTED) || is_below(path, api::ALL) => {
+                self.call(head, path, user, own).await
             }
             "/api/v1/ports" if reads => {
-                let servers = self.servers(&user).await?.unwrap_or_default();
+                let seen = self.selected(&user, &head.fields);
+                let servers = self.servers(seen.as_ref()).await?.unwrap_or_default();
                 let ports: Vec<_> = servers
                     .iter()
                     .map(|server| Listed {
                         server,
-                        address_of_its_own: self.own_address(&user, server.port, own),
+                        address_of_its_own: seen
+                            .as_ref()
+                            .and_then(|seen| self.own_address(seen, server.port, own)),
                     })
                     .collect();
                 Ok(answer(json(&serde_json::json!({ "ports": ports }))))
@@ -262,59 +339,19 @@ impl Router {
         }
     }
 
-    fn change_session(&self, method: &[u8], user: UserName) -> Result<Decision<Self>, Problem> {
-        match method {
-            b"POST" => Ok(Decision::Read {
-                most_bytes: LONGEST_CALL_BYTES,
-                call: Call::Launch(user),
-            }),
-            b"DELETE" => {
-                self.sessions.cancel(&user).ok_or(Problem::NoSession)?;
-                Ok(Decision::Answer(self.accepted(&user)))
-            }
-            _ => Err(Problem::Method {
-                allowed: "GET, HEAD, POST, DELETE",
-            }),
-        }
-    }
-
-    fn accepted(&self, user: &UserName) -> Page {
-        state_response(StatusCode::ACCEPTED, &self.state(user)).map(PageBody::Whole)
-    }
-
-    fn state(&self, user: &UserName) -> State {
-        State::of(self.sessions.view(user).as_ref())
-    }
-
-    /// The user's dev servers, where there is a proxy to ask.
-    async fn servers(&self, user: &UserName) -> Result<Option<Vec<Listening>>, Problem> {
-        let Ok(upstream) = self.upstream(user) else {
+    /// The dev servers of a session, where there is a proxy to ask.
+    async fn servers(&self, seen: Option<&Seen>) -> Result<Option<Vec<Listening>>, Problem> {
+        let Ok(upstream) = upstream(seen) else {
             return Ok(None);
         };
         match upstream.servers().await {
             Ok(servers) => Ok(Some(servers)),
             Err(ListError::Dial(error)) => Err(Fault::Dial(error).into()),
             Err(error) => {
-                tracing::warn!(%user, error = &error as &dyn std::error::Error, "no list of servers");
+                tracing::warn!(%upstream, error = &error as &dyn std::error::Error, "no list of servers");
                 Ok(None)
             }
         }
-    }
-
-    fn upstream(&self, user: &UserName) -> Result<Upstream, Problem> {
-        let view = self
-            .sessions
-            .view(user)
-            .filter(|view| !view.phase.is_over());
-        let view = view.ok_or(Problem::NoSession)?;
-        if view.kind == IdeKind::Other {
-            return Err(Problem::NoProxy);
-        }
-        let phase = view.phase.name();
-        view.upstream.ok_or(Problem::NotReady {
-            phase,
-            trouble: view.trouble,
-        })
     }
 
     /// Signing in, by a link or by the form, and out again.
@@ -331,12 +368,17 @@ impl Router {
             (LOGOUT, b"POST") | (LOGIN, b"POST") if !origin::may_send_form(&head.fields, own) => {
                 Err(Problem::ForeignPage)
             }
-            (LOGOUT, b"POST") => {
-                let cookie = self.front.cookie_name();
-                self.signed_in.sign_out(&head.fields, cookie);
-                let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
-                set_cookie(&mut response, &self.front.no_cookie());
-                Ok(answer(response))
+            (LOGOUT, b"POST") => Ok(Decision::Read {
+                most_bytes: sign_in::LONGEST_FORM_BYTES,
+                // Who is several users at once has no page of ours, and must get out.
+                call: Call::SignOut(self.by_cookie(head).unwrap_or_default()),
+            }),
+            (LOGOUT, b"GET") => {
+                let who = self.by_cookie(head).unwrap_or_default();
+                let key = who
+                    .map(|who| self.admit(head, path, &who, own))
+                    .transpose()?;
+                Ok(answer(sign_in::way_out(key.flatten().as_deref())))
             }
             (LOGIN, b"POST") if tokens => Ok(Decision::Read {
                 most_bytes: sign_in::LONGEST_FORM_BYTES,
@@ -345,8 +387,12 @@ impl Router {
             (LOGIN, b"GET") if tokens && code.is_none() => {
                 Ok(answer(sign_in::page("With a token of this manager.", "/")))
             }
-            (LOGIN, b"GET") => self.sign_in_by_link(code.unwrap_or_default()).map(answer),
-            (LOGOUT, _) => Err(Problem::Method { allowed: "POST" }),
+            (LOGIN, b"GET") => self
+                .sign_in_by_link(code.unwrap_or_default(), head)
+                .map(answer),
+            (LOGOUT, _) => Err(Problem::Method {
+                allowed: "GET, POST",
+            }),
             _ if tokens => Err(Problem::Method {
                 allowed: "GET, POST",
             }),
@@ -354,9 +400,43 @@ impl Router {
         }
     }
 
-    fn sign_in_by_link(&self, code: &str) -> Result<Response<Bytes>, Problem> {
+    fn sign_out(
+        &self,
+        known: Option<Known>,
+        form: &Form,
+        head: &RequestHead,
+    ) -> Result<Page, Problem> {
+        if let Some(known) = known {
+            let key = self.signed_in.page_key(&known);
+            let shown = form.page.as_deref().unwrap_or_default();
+            if !same(key.as_bytes(), shown.as_bytes()) {
+                return Err(Problem::NotOurPage);
+            }
+        }
+        let cookie = self.front.cookie_name();
+        self.signed_in.sign_out(&head.fields, cookie);
+        let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
+        set_cookie(&mut response, &self.front.no_cookie());
+        Ok(response.map(PageBody::Whole))
+    }
+
+    /// Refuses to make somebody else of a browser that is signed in: it may be a page's doing.
+    fn is_nobody_else(&self, user: &UserName, head: &RequestHead) -> Result<(), Problem> {
+        match self.by_cookie(head)? {
+            Some(known) if known.user != *user => Err(Problem::SignedInAs(known.user)),
+            _ => Ok(()),
+        }
+    }
+
+    fn sign_in_by_link(&self, code: &str, head: &RequestHead) -> Result<Response<Bytes>, Problem> {
         if !self.signed_in.ways().links {
             return Err(Problem::NoLinks);
+        }
+        if origin::asker(&head.fields) == Asker::Script {
+            return Err(Problem::NotOurPage);
+        }
+        if let Some(user) = SignedIn::named(code) {
+            self.is_nobody_else(&user, head)?;
         }
         let (user, secret) = self
             .signed_in
@@ -368,7 +448,12 @@ impl Router {
         Ok(response)
     }
 
-    async fn sign_in_by_token(&self, form: Form, peer: Peer) -> Result<Response<Bytes>, Problem> {
+    async fn sign_in_by_token(
+        &self,
+        form: Form,
+        head: &RequestHead,
+        peer: Peer,
+    ) -> Result<Response<Bytes>, Problem> {
         let tokens = self.signed_in.ways().tokens.as_ref();
         let (Some(token), Some(tokens)) = (form.token, tokens) else {
             return Err(Refusal::Unknown.into());
@@ -376,6 +461,7 @@ impl Router {
         let grant = tokens.check(token, peer).await?;
         let user = grant.user.clone();
         self.is_known_here(&user)?;
+        self.is_nobody_else(&user, head)?;
         let secret = self
             .signed_in
             .sign_in_by(grant, SystemTime::now())
@@ -397,7 +483,7 @@ impl Router {
     /// Says what is the matter. A person who has to sign in, and can by a token, is given the form,
     /// and goes on to `target` from there.
     fn refuse_to(&self, target: &str, problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
-        let page = refuse(problem, head, peer);
+        let page = self.set_apart(refuse(problem, head, peer), head);
         let hosts = self.port_hosts.as_ref();
         let is_of_a_port = hosts.is_some_and(|hosts| hosts.named(&head.fields).is_some());
         let may_sign_in = matches!(problem, Problem::NotSignedIn(_) | Problem::BadToken(_))
@@ -434,7 +520,7 @@ impl Router {
         if matches!(target, "/port" | "/port/") {
             return redirect(StatusCode::SEE_OTHER, "/").map(answer);
         }
-        let upstream = self.upstream(user)?;
+        let upstream = upstream(self.selected(user, &head.fields).as_ref())?;
         let target = match target.strip_prefix(CODE) {
             Some(rest) => format!("/port/{}{rest}", upstream.lease().ide_port),
             None => target.to_owned(),
@@ -455,6 +541,7 @@ impl Router {
             peer,
             prefix,
             upgrades,
+            place: Place::OurOrigin,
         }
     }
 
@@ -467,11 +554,12 @@ impl Router {
     ) -> Result<Decision<Self>, Problem> {
         // Only to refuse early: the proxy reads it again.
         route::parse(target.as_bytes())?;
+        upstream.activity().touch();
         hop::outbound(&mut head.fields, way, &upstream.lease().proxy.token);
         head.set_target(target.as_bytes());
         Ok(Decision::Forward(Forward {
             target: upstream,
-            view: (),
+            view: way.place,
             upgrade: way.upgrades.then(|| WEBSOCKET.to_owned()),
         }))
     }
@@ -480,10 +568,17 @@ impl Router {
 /// What a request with a body asks of the manager itself.
 #[derive(Debug)]
 pub enum Call {
-    /// A session for a user.
-    Launch(UserName),
+    /// A session.
+    Launch {
+        /// Whose.
+        user: UserName,
+        /// Whether there is to be another where one lives.
+        another: bool,
+    },
     /// To be signed in by a token.
     SignIn,
+    /// To be signed out, whoever it is.
+    SignOut(Option<Known>),
 }
 
 /// A dev server as the API lists it.
@@ -524,26 +619,18 @@ fn is_below(path: &str, root: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The node that a call asks for: an empty body asks for none.
-fn wanted_node(body: &[u8]) -> Result<Option<NodeName>, Problem> {
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Call {
-        node: Option<String>,
+/// The way to a session's proxy.
+fn upstream(seen: Option<&Seen>) -> Result<Upstream, Problem> {
+    let view = seen.map(|seen| &seen.view);
+    let view = view.filter(|view| !view.phase.is_over());
+    let view = view.ok_or(Problem::NoSession)?;
+    if view.kind == IdeKind::Other {
+        return Err(Problem::NoProxy);
     }
-    if body.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let call: Call =
-        serde_json::from_slice(body).map_err(|error| Problem::BadCall(error.into()))?;
-    let node = call.node.map(|node| node.parse()).transpose();
-    node.map_err(|error: crate::names::NotAName| Problem::BadCall(error.into()))
-}
-
-fn state_response(status: StatusCode, state: &State) -> Response<Bytes> {
-    let mut response = json(&serde_json::to_value(state).expect("strings and numbers"));
-    *response.status_mut() = status;
-    response
+    view.upstream.clone().ok_or_else(|| Problem::NotReady {
+        phase: view.phase.name(),
+        trouble: view.trouble.clone(),
+    })
 }
 
 fn set_cookie(response: &mut Response<Bytes>, cookie: &str) {
@@ -559,6 +646,7 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
     Ok(response)
 }
 
+mod api;
 mod own_host;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ use crate::{
 };
 
 pub mod driver;
+pub mod id;
+pub mod reconcile;
+pub mod record;
 
 /// How far a session is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +57,12 @@ pub enum Phase {
         /// Where it runs, and where the proxy listens.
         lease: Arc<Lease>,
     },
-    /// The user wants no more; scancel is asked until it agrees.
+    /// It is to end; scancel is asked until it agrees.
     Cancelling {
         /// The job.
         job: JobId,
+        /// Why, for a person.
+        why: String,
     },
     /// Over, for good.
     Ended {
@@ -87,8 +92,10 @@ pub enum Event {
     TunnelUp,
     /// There is no tunnel (any more).
     TunnelLost(String),
-    /// The user wants no more.
-    CancelAsked,
+    /// It is to end: why, for a person.
+    CancelAsked(String),
+    /// It is over, and was before anybody looked.
+    FoundOver(String),
     /// scancel agreed.
     Cancelled,
     /// scancel did not.
@@ -121,23 +128,24 @@ pub fn step(phase: Phase, event: Event) -> (Phase, Action) {
         (Phase::Submitting, Event::SubmitFailed(why)) => {
             (Phase::Ended { job: None, why }, Action::Nothing)
         }
+        (phase, Event::FoundOver(why)) => {
+            let job = phase.job();
+            (Phase::Ended { job, why }, Action::DropTunnel)
+        }
         // Whether there is a job to cancel is not known before sbatch has answered.
         (Phase::Submitting, _) => (Phase::Submitting, Action::Nothing),
 
-        (Phase::Cancelling { job }, Event::Cancelled) => (
-            Phase::Ended {
-                job: Some(job),
-                why: "it was cancelled".into(),
-            },
-            Action::Nothing,
-        ),
-        (Phase::Cancelling { job }, Event::CancelFailed(_)) => {
-            (Phase::Cancelling { job }, Action::Cancel(job))
+        (Phase::Cancelling { job, why }, Event::Cancelled) => {
+            let job = Some(job);
+            (Phase::Ended { job, why }, Action::Nothing)
+        }
+        (Phase::Cancelling { job, why }, Event::CancelFailed(_)) => {
+            (Phase::Cancelling { job, why }, Action::Cancel(job))
         }
         (phase, Event::Polled(status)) => polled(phase, status),
         (phase @ Phase::Cancelling { .. }, _) => (phase, Action::Nothing),
-        (phase, Event::CancelAsked) => match phase.job() {
-            Some(job) => (Phase::Cancelling { job }, Action::Cancel(job)),
+        (phase, Event::CancelAsked(why)) => match phase.job() {
+            Some(job) => (Phase::Cancelling { job, why }, Action::Cancel(job)),
             None => (phase, Action::Nothing),
         },
 
@@ -169,6 +177,13 @@ fn polled(phase: Phase, status: JobStatus) -> (Phase, Action) {
     };
     let cancelling = matches!(phase, Phase::Cancelling { .. });
     match status {
+        JobStatus::Finished { .. } | JobStatus::Gone if cancelling => {
+            let Phase::Cancelling { why, .. } = phase else {
+                return (phase, Action::Nothing);
+            };
+            let job = Some(job);
+            (Phase::Ended { job, why }, Action::DropTunnel)
+        }
         JobStatus::Finished { state, reason } => {
             let why = match reason.as_str() {
                 "None" | "" => format!("Slurm says {state}"),
@@ -214,7 +229,7 @@ impl Phase {
             | Self::Running { job, .. }
             | Self::Listening { job, .. }
             | Self::Connected { job, .. }
-            | Self::Cancelling { job } => Some(*job),
+            | Self::Cancelling { job, .. } => Some(*job),
             Self::Ended { job, .. } => *job,
         }
     }
@@ -409,14 +424,16 @@ mod tests {
 
     #[test]
     fn a_cancel_is_asked_until_slurm_agrees() {
-        let (phase, action) = step(connected(), Event::CancelAsked);
+        let (phase, action) = step(connected(), Event::CancelAsked("enough".into()));
         assert_eq!(action, Action::Cancel(job()));
         let (phase, action) = step(phase, Event::CancelFailed("down".into()));
         assert_eq!(action, Action::Cancel(job()));
         let (phase, _) = step(phase, running("node01"));
         assert!(!phase.is_over());
-        assert!(step(phase.clone(), Event::Cancelled).0.is_over());
-        assert!(step(phase, Event::Polled(JobStatus::Gone)).0.is_over());
+        for end in [Event::Cancelled, Event::Polled(JobStatus::Gone)] {
+            let (job, why) = (Some(job()), "enough".into());
+            assert_eq!(step(phase.clone(), end).0, Phase::Ended { job, why });
+        }
     }
 
     fn any_event() -> impl Strategy<Value = Event> {
@@ -439,7 +456,8 @@ mod tests {
             Just(Event::LeaseFailed("stale".into())),
             Just(Event::TunnelUp),
             Just(Event::TunnelLost("gone".into())),
-            Just(Event::CancelAsked),
+            Just(Event::CancelAsked("enough".into())),
+            Just(Event::FoundOver("gone".into())),
             Just(Event::Cancelled),
             Just(Event::CancelFailed("down".into())),
         ]
@@ -485,6 +503,7 @@ mod tests {
                 let slurm_said = matches!(
                     event,
                     Event::Polled(JobStatus::Gone | JobStatus::Finished { .. })
+                        | Event::FoundOver(_)
                 );
                 if after.is_over() && !before.is_over() && before.job().is_some() {
                     prop_assert!(slurm_said || job_cancelled, "a job is left behind");

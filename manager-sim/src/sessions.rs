@@ -1,39 +1,75 @@
-//! Everybody's sessions: one at a time per user, found by user and in no other way.
+//! Everybody's sessions, several per user: found by user and name, and in no other way.
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use hpc_proxy::{auth::NoRandom, socket::Activity};
+use jiff::Timestamp;
+use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
     cluster::{Cluster, Ssh, SshError},
-    job::JobId,
+    job::{
+        self, JobId, Resources,
+        script::{IdeKind, Script},
+    },
     local_end::Address,
-    names::{NodeName, UserName},
+    names::{ClusterName, UserName},
     session::{
         PhaseName,
-        driver::{Driver, Order, View},
+        driver::{Driver, Order, Reins, Start, View},
+        id::SessionId,
+        record::{Record, Stage},
     },
+    store::{Store, Table},
+    wish::{Limits, Refused, Wish, not_among},
 };
 
 /// How long jobs may take to be cancelled when the manager ends.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(20);
+const CANCEL_DEADLINE: Duration = Duration::from_secs(12);
+/// How many sessions that have ended are shown to a user, and for how long.
+const MOST_ENDED: usize = 8;
+const ENDED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What all sessions have in common: an order without node and local end.
+/// What all sessions have in common.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// See [`Order::script`].
-    pub script: crate::job::script::Script,
-    /// See [`Order::kind`].
-    pub kind: crate::job::script::IdeKind,
-    /// See [`Order::resources`].
-    pub resources: crate::job::Resources,
+    /// The batch script.
+    pub script: Script,
+    /// Whether a proxy runs in it.
+    pub kind: IdeKind,
+    /// What a job asks for, unless its user says otherwise.
+    pub resources: Resources,
+    /// What users may ask for.
+    pub limits: Limits,
+    /// How many a user may have at a time.
+    pub max_sessions: usize,
+    /// How long nothing may go through one before it is cancelled, if that is bounded.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Why there is no new session.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// Whoever asks has no account here.
+    #[error("no account for `{0}`")]
+    UnknownUser(UserName),
+    /// So many are too many.
+    #[error("{0} sessions are as many as a user may have at a time")]
+    TooMany(usize),
+    /// What is asked for is not allowed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// No name for it.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
 }
 
 /// The sessions of all users.
@@ -41,63 +77,181 @@ pub struct Terms {
 pub struct Sessions {
     accounts: BTreeMap<UserName, Account>,
     terms: Terms,
+    place: Place,
+    store: Arc<Store>,
     drivers: TaskTracker,
     stop: CancellationToken,
 }
 
+/// Where tunnels begin.
+#[derive(Debug)]
+struct Place {
+    state_dir: PathBuf,
+    /// For the only user's first session.
+    local_port: Option<u16>,
+}
+
 #[derive(Debug)]
 struct Account {
-    cluster: Arc<Cluster>,
-    address: Address,
-    current: Mutex<Option<Session>>,
+    /// The first is the usual one.
+    clusters: Vec<(Option<ClusterName>, Arc<Cluster>)>,
+    /// The oldest first.
+    sessions: Mutex<Vec<Session>>,
 }
 
 #[derive(Clone, Debug)]
 struct Session {
+    record: Record,
+    address: Address,
     view: watch::Receiver<View>,
+    activity: Arc<Activity>,
     cancel: CancellationToken,
 }
 
+/// A session as it stands.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which it is.
+    pub id: SessionId,
+    /// Where, if clusters have names.
+    pub cluster: Option<ClusterName>,
+    /// What was asked for.
+    pub wish: Wish,
+    /// Since when it is there.
+    pub created: Timestamp,
+    /// How it stands.
+    pub view: View,
+    /// When it was last used.
+    pub activity: Arc<Activity>,
+}
+
 impl Sessions {
-    /// For the accounts in `logins`; sockets are made in `state_dir`. A single account's tunnel
-    /// begins at `local_port`, those of several at a socket each.
+    /// For the accounts in `logins`, with the sessions that `store` has kept; sockets are made in
+    /// `state_dir`. The tunnel of a single user's session begins at `local_port`, all others at a
+    /// socket each.
     ///
     /// # Errors
-    /// When ssh cannot have its sockets in `state_dir`.
+    /// When ssh cannot have its sockets in `state_dir`, or the system has no random bytes.
     pub fn new(
         logins: Vec<Ssh>,
         terms: Terms,
         state_dir: &Path,
         local_port: u16,
+        store: Arc<Store>,
     ) -> Result<Self, SshError> {
-        let single = logins.len() == 1;
-        let account = |ssh: Ssh| {
-            let user = ssh.user.clone();
-            let address = if single {
-                Address::Tcp(local_port)
-            } else {
-                Address::Unix(state_dir.join(format!("{user}.sock")))
-            };
-            let cluster = Cluster::new(ssh, &state_dir.join(format!("{user}.ctl")))?;
-            let current = Mutex::default();
-            Ok((
-                user,
-                Account {
-                    cluster: Arc::new(cluster),
-                    address,
-                    current,
-                },
-            ))
+        clear(state_dir);
+        // The clients of a killed manager remove their sockets late: never the ones of this start.
+        let start = SessionId::random()?;
+        let mut accounts: BTreeMap<UserName, Account> = BTreeMap::new();
+        for ssh in logins {
+            let account = accounts.entry(ssh.user.clone()).or_insert_with(|| Account {
+                clusters: Vec::new(),
+                sessions: Mutex::default(),
+            });
+            let (name, number) = (ssh.cluster.clone(), account.clusters.len());
+            let control = format!("{}-{}{number}.ctl", ssh.user, &start.as_str()[..4]);
+            let cluster = Cluster::new(ssh, &state_dir.join(control))?;
+            account.clusters.push((name, Arc::new(cluster)));
+        }
+        let place = Place {
+            state_dir: state_dir.to_owned(),
+            local_port: (accounts.len() == 1).then_some(local_port),
         };
-        Ok(Self {
-            accounts: logins
-                .into_iter()
-                .map(account)
-                .collect::<Result<_, SshError>>()?,
+        let sessions = Self {
+            accounts,
             terms,
+            place,
+            store,
             drivers: TaskTracker::new(),
             stop: CancellationToken::new(),
-        })
+        };
+        sessions.load();
+        Ok(sessions)
+    }
+
+    /// Takes up what was kept.
+    fn load(&self) {
+        let mut records: Vec<(String, Record)> = self.store.kept(Table::Sessions);
+        records.sort_by_key(|(_, record)| record.created);
+        for (_, record) in records {
+            let Some(account) = self.accounts.get(&record.user) else {
+                continue;
+            };
+            let Some(cluster) = account.cluster(record.cluster.as_ref()) else {
+                tracing::warn!(session = %record.id, "the cluster of a session is not configured");
+                continue;
+            };
+            let mut sessions = account.sessions();
+            let view = View::kept(&record.stage, self.terms.kind);
+            self.begin(&mut sessions, cluster, record, view, Start::Kept);
+        }
+        for account in self.accounts.values() {
+            self.forget(&mut account.sessions());
+        }
+    }
+
+    /// Adds a session, with a driver unless it is over.
+    fn begin(
+        &self,
+        sessions: &mut Vec<Session>,
+        cluster: Arc<Cluster>,
+        record: Record,
+        view: View,
+        start: Start,
+    ) {
+        let over = view.phase.is_over();
+        let address = self.place.address(sessions, &record.id);
+        let (publish, seen) = watch::channel(view);
+        let session = Session {
+            record: record.clone(),
+            address: address.clone(),
+            view: seen,
+            activity: Arc::default(),
+            cancel: CancellationToken::new(),
+        };
+        let reins = Reins {
+            view: publish,
+            activity: Arc::clone(&session.activity),
+            cancel: session.cancel.clone(),
+            stop: self.stop.clone(),
+        };
+        sessions.push(session);
+        if over {
+            return;
+        }
+        let span = tracing::info_span!("session", user = %record.user, session = %record.id);
+        let order = Order {
+            record,
+            start,
+            kind: self.terms.kind,
+            address,
+            idle_timeout: self.terms.idle_timeout,
+        };
+        let driver = Driver::new(cluster, Arc::clone(&self.store), order, reins);
+        self.drivers.spawn(driver.run().instrument(span));
+    }
+
+    /// Drops what has ended long ago, or before many others.
+    fn forget(&self, sessions: &mut Vec<Session>) {
+        let now = Timestamp::now();
+        let is_over = |session: &Session| session.view.borrow().phase.is_over();
+        let mut ended = sessions.iter().filter(|session| is_over(session)).count();
+        sessions.retain(|session| {
+            if !is_over(session) {
+                return true;
+            }
+            let age = now.duration_since(session.record.created);
+            let old = Duration::try_from(age).is_ok_and(|age| age > ENDED_FOR);
+            let keep = !old && ended <= MOST_ENDED;
+            if !keep {
+                ended -= 1;
+                drop(
+                    self.store
+                        .remove(Table::Sessions, session.record.id.as_str()),
+                );
+            }
+            keep
+        });
     }
 
     /// Whether `user` has an account here.
@@ -105,101 +259,249 @@ impl Sessions {
         self.accounts.contains_key(user)
     }
 
-    /// How the user's session stands, if there is or was one.
-    pub fn view(&self, user: &UserName) -> Option<View> {
-        let session = self.accounts.get(user)?.current().clone()?;
-        let view = session.view.borrow().clone();
-        Some(view)
+    /// What all have in common.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The clusters among which `user` may choose.
+    pub fn clusters(&self, user: &UserName) -> Vec<ClusterName> {
+        let clusters = self.accounts.get(user).map(|account| &account.clusters);
+        let names = clusters.into_iter().flatten().map(|(name, _)| name.clone());
+        names.flatten().collect()
+    }
+
+    /// The user's sessions that there are or were, the newest first.
+    pub fn list(&self, user: &UserName) -> Vec<Seen> {
+        let Some(account) = self.accounts.get(user) else {
+            return Vec::new();
+        };
+        account.sessions().iter().rev().map(Session::seen).collect()
+    }
+
+    /// The user's session of that name.
+    pub fn find(&self, user: &UserName, id: &SessionId) -> Option<Seen> {
+        let account = self.accounts.get(user)?;
+        let sessions = account.sessions();
+        let found = sessions.iter().find(|session| session.record.id == *id)?;
+        Some(found.seen())
+    }
+
+    /// The session that serves the user: the one of their `choice` while it lives, else the newest
+    /// that does, else the newest.
+    pub fn selected(&self, user: &UserName, choice: Option<&SessionId>) -> Option<Seen> {
+        let lives = |seen: &&Seen| !seen.view.phase.is_over();
+        let all = self.list(user);
+        let chosen = all
+            .iter()
+            .filter(lives)
+            .find(|seen| Some(&seen.id) == choice);
+        let found = chosen.or_else(|| all.iter().find(lives));
+        found.or_else(|| all.first()).cloned()
+    }
+
+    /// The user's session whose job it is.
+    pub fn of_job(&self, user: &UserName, is_it: impl Fn(JobId) -> bool) -> Option<Seen> {
+        let all = self.list(user);
+        let mut of_job = all
+            .iter()
+            .filter(|seen| seen.view.phase.job().is_some_and(&is_it));
+        let lives = of_job.clone().find(|seen| !seen.view.phase.is_over());
+        lives.or_else(|| of_job.next()).cloned()
     }
 
     /// How far each session is that there is or was.
     pub fn phases(&self) -> Vec<PhaseName> {
         let users = self.accounts.keys();
         users
-            .filter_map(|user| Some(self.view(user)?.phase.name()))
+            .flat_map(|user| self.list(user))
+            .map(|seen| seen.view.phase.name())
             .collect()
     }
 
-    /// Starts a session, unless one lives already; how it stands.
-    pub fn launch(&self, user: &UserName, node: Option<NodeName>) -> Option<View> {
-        let account = self.accounts.get(user)?;
-        let mut current = account.current();
-        if let Some(session) = &*current
-            && !session.view.borrow().phase.is_over()
-        {
-            return Some(session.view.borrow().clone());
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// See [`LaunchError`].
+    pub fn launch(&self, user: &UserName, wish: Wish) -> Result<SessionId, LaunchError> {
+        let account = self.accounts.get(user);
+        let account = account.ok_or_else(|| LaunchError::UnknownUser(user.clone()))?;
+        let terms = &self.terms;
+        wish.check_ide(terms.kind)?;
+        let resources = wish.resources(&terms.resources, &terms.limits)?;
+        let node = wish.wanted_node()?;
+        let (name, cluster) = account.wanted(wish.cluster.as_ref(), &self.clusters(user))?;
+        let mut sessions = account.sessions();
+        self.forget(&mut sessions);
+        let alive = |session: &&Session| !session.view.borrow().phase.is_over();
+        if sessions.iter().filter(alive).count() >= terms.max_sessions {
+            return Err(LaunchError::TooMany(terms.max_sessions));
         }
-        let (publish, view) = watch::channel(View::new(self.terms.kind));
-        let cancel = CancellationToken::new();
-        let Terms {
-            script,
-            kind,
-            resources,
-        } = self.terms.clone();
-        let address = account.address.clone();
-        let script = script.over(account.cluster.ssh().transport);
-        let order = Order {
-            script,
-            kind,
-            resources,
-            node,
-            address,
+        let id = SessionId::random()?;
+        let record = Record {
+            id: id.clone(),
+            user: user.clone(),
+            cluster: name,
+            wish,
+            created: Timestamp::now(),
+            stage: Stage::Asked,
         };
-        let cluster = Arc::clone(&account.cluster);
-        let driver = Driver::new(cluster, order, publish, cancel.clone(), self.stop.clone());
-        let span = tracing::info_span!("session", %user);
-        self.drivers.spawn(driver.run().instrument(span));
-        let session = current.insert(Session { view, cancel });
-        Some(session.view.borrow().clone())
+        let start = Start::New {
+            script: terms.script.over(cluster.ssh().transport),
+            resources: Box::new(resources),
+            node,
+        };
+        let view = View::new(terms.kind);
+        self.begin(&mut sessions, cluster, record, view, start);
+        Ok(id)
     }
 
-    /// Asks for the end of the user's session; how it stands.
-    pub fn cancel(&self, user: &UserName) -> Option<View> {
-        let session = self.accounts.get(user)?.current().clone()?;
-        session.cancel.cancel();
-        let view = session.view.borrow().clone();
-        Some(view)
+    /// Asks for the end of the user's session; whether there is such a one.
+    pub fn cancel(&self, user: &UserName, id: &SessionId) -> bool {
+        let Some(account) = self.accounts.get(user) else {
+            return false;
+        };
+        let sessions = account.sessions();
+        let found = sessions.iter().find(|session| session.record.id == *id);
+        found.is_some_and(|session| {
+            session.cancel.cancel();
+            true
+        })
+    }
+
+    /// The end of what a session's job has printed, `most_bytes` of it; nothing before there is a job.
+    ///
+    /// # Errors
+    /// When the login node cannot be reached.
+    pub async fn log(
+        &self,
+        user: &UserName,
+        seen: &Seen,
+        most_bytes: usize,
+    ) -> Result<Option<String>, SshError> {
+        let account = self.accounts.get(user);
+        let cluster = account.and_then(|account| account.cluster(seen.cluster.as_ref()));
+        match cluster.zip(seen.view.phase.job()) {
+            Some((cluster, job)) => Ok(Some(job::log(&cluster, job, most_bytes).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Ends all tunnels, and the jobs too if `cancel_jobs`; whose jobs are left.
     pub async fn close(&self, cancel_jobs: bool) -> Vec<(UserName, JobId)> {
         self.drivers.close();
+        let all = || {
+            let users = self.accounts.keys();
+            users.flat_map(|user| self.list(user).into_iter().map(move |seen| (user, seen)))
+        };
         if cancel_jobs {
-            for user in self.accounts.keys() {
-                self.cancel(user);
+            for (user, seen) in all() {
+                self.cancel(user, &seen.id);
             }
             // Whoever cannot be cancelled in time is told of below.
             let _ = timeout(CANCEL_DEADLINE, self.drivers.wait()).await;
         }
         self.stop.cancel();
         self.drivers.wait().await;
-        let left = self.accounts.keys().filter_map(|user| {
-            let phase = self.view(user)?.phase;
-            if phase.is_over() {
-                None
-            } else {
-                Some((user.clone(), phase.job()?))
-            }
-        });
+        let left = all().filter(|(_, seen)| !seen.view.phase.is_over());
+        let left = left.filter_map(|(user, seen)| Some((user.clone(), seen.view.phase.job()?)));
         let left = left.collect();
         for account in self.accounts.values() {
-            account.cluster.close().await;
+            for (_, cluster) in &account.clusters {
+                cluster.close().await;
+            }
         }
+        self.store.settled().await;
         left
     }
 }
 
+impl Place {
+    /// Where a session's tunnel begins.
+    fn address(&self, sessions: &[Session], id: &SessionId) -> Address {
+        let taken = |session: &Session| {
+            matches!(session.address, Address::Tcp(_)) && !session.view.borrow().phase.is_over()
+        };
+        match self.local_port {
+            Some(port) if !sessions.iter().any(taken) => Address::Tcp(port),
+            _ => Address::Unix(self.state_dir.join(format!("tunnel-{id}.sock"))),
+        }
+    }
+}
+
 impl Account {
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Session>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sessions(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cluster by that name; the usual one for what is older than the names.
+    fn cluster(&self, name: Option<&ClusterName>) -> Option<Arc<Cluster>> {
+        let mut all = self.clusters.iter();
+        let found = all.find(|(found, _)| name.is_none() || found.as_ref() == name);
+        found.map(|(_, cluster)| Arc::clone(cluster))
+    }
+
+    /// The cluster that is wished for, or else the usual one.
+    fn wanted(
+        &self,
+        name: Option<&ClusterName>,
+        all: &[ClusterName],
+    ) -> Result<(Option<ClusterName>, Arc<Cluster>), Refused> {
+        let mut clusters = self.clusters.iter();
+        let found = clusters.find(|(found, _)| name.is_none() || found.as_ref() == name);
+        let found = found.map(|(name, cluster)| (name.clone(), Arc::clone(cluster)));
+        let named = name.map(ClusterName::as_str).unwrap_or_default();
+        found.ok_or_else(|| not_among("cluster", named, all))
+    }
+}
+
+impl Session {
+    fn seen(&self) -> Seen {
+        let record = &self.record;
+        Seen {
+            id: record.id.clone(),
+            cluster: record.cluster.clone(),
+            wish: record.wish.clone(),
+            created: record.created,
+            view: self.view.borrow().clone(),
+            activity: Arc::clone(&self.activity),
+        }
+    }
+}
+
+/// Removes the sockets that a killed manager left. Nobody else's are there: the directory is ours
+/// alone, and its lock is held.
+fn clear(state_dir: &Path) {
+    let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".ctl") || (name.starts_with("tunnel-") && name.ends_with(".sock")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 
 #[cfg(test)]
 impl Sessions {
     /// Gives `user` a session that stands as `view` says.
-    pub(crate) fn put(&self, user: &UserName, view: watch::Receiver<View>) {
-        let cancel = CancellationToken::new();
-        *self.accounts[user].current() = Some(Session { view, cancel });
+    pub(crate) fn put(&self, user: &UserName, view: watch::Receiver<View>) -> SessionId {
+        let id = SessionId::random().expect("random bytes");
+        let record = Record {
+            id: id.clone(),
+            user: user.clone(),
+            cluster: None,
+            wish: Wish::default(),
+            created: Timestamp::now(),
+            stage: Stage::Asked,
+        };
+        self.accounts[user].sessions().push(Session {
+            record,
+            address: Address::Tcp(0),
+            view,
+            activity: Arc::default(),
+            cancel: CancellationToken::new(),
+        });
+        id
     }
 }

@@ -22,6 +22,8 @@ pub struct Form {
     pub token: Option<AccessToken>,
     /// Where the person wanted to go, on this host.
     pub to: String,
+    /// The key of the page that it is on, if it has one.
+    pub page: Option<String>,
 }
 
 impl Form {
@@ -30,10 +32,12 @@ impl Form {
         let mut form = Self {
             token: None,
             to: "/".to_owned(),
+            page: None,
         };
         for (name, value) in form_urlencoded::parse(body) {
             match &*name {
                 "token" => form.token = value.trim().parse().ok(),
+                "page" => form.page = Some(value.into_owned()),
                 "to" => form.to = way_back(&value).to_owned(),
                 _ => {}
             }
@@ -57,6 +61,29 @@ pub fn way_back(target: &str) -> &str {
     } else {
         "/"
     }
+}
+
+/// The form by which a browser signs out, on a page with that key.
+pub fn sign_out_form(key: Option<&str>) -> String {
+    let key = key.map_or_else(String::new, |key| {
+        format!(
+            "<input type=\"hidden\" name=\"page\" value=\"{}\">",
+            escape(key)
+        )
+    });
+    format!("<form method=\"post\" action=\"{LOGOUT}\">{key}<button>Sign out</button></form>")
+}
+
+/// The page at which a browser signs out that has no other page of ours.
+pub fn way_out(key: Option<&str>) -> Response<Bytes> {
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>Sign out</title>\
+         <link rel=\"stylesheet\" href=\"/assets/manager.css\"></head>\n\
+         <body><h1>Sign out</h1>\n{}</body></html>\n",
+        sign_out_form(key)
+    );
+    web::response(("text/html; charset=utf-8", html))
 }
 
 /// The page with the form, for the manager's own host alone: elsewhere it would be sent to a dev server.

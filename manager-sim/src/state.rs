@@ -1,12 +1,22 @@
 //! How a session stands, as programs and the page see it.
 
+use std::time::Instant;
+
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::session::{Phase, PhaseName, driver::View};
+use crate::{
+    names::ClusterName,
+    session::{Phase, PhaseName, driver::View, id::SessionId},
+    sessions::Seen,
+    wish::Wish,
+};
 
-/// The answer of `GET /api/v1/session`.
+/// The answer of `GET /api/v1/session`, and of each in `GET /api/v1/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct State {
+    /// Which it is.
+    pub id: Option<SessionId>,
     /// How far it is.
     pub phase: PhaseName,
     /// The job's number.
@@ -19,33 +29,51 @@ pub struct State {
     pub ide: Option<String>,
     /// The port that the proxy has on the node, if it has one.
     pub proxy_port: Option<u16>,
+    /// Where, if clusters have names.
+    pub cluster: Option<ClusterName>,
+    /// What was asked for.
+    pub wish: Option<Wish>,
+    /// Since when it is there.
+    pub created: Option<Timestamp>,
+    /// How many seconds Slurm leaves it.
+    pub seconds_left: Option<u64>,
+    /// For how many seconds nothing has gone through it.
+    pub seconds_idle: Option<u64>,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
+            id: None,
             phase: PhaseName::None,
             job: None,
             node: None,
             reason: None,
             ide: None,
             proxy_port: None,
+            cluster: None,
+            wish: None,
+            created: None,
+            seconds_left: None,
+            seconds_idle: None,
         }
     }
 }
 
 impl State {
     /// That of a session, or of none.
-    pub fn of(view: Option<&View>) -> Self {
-        let Some(View {
+    pub fn of(seen: Option<&Seen>) -> Self {
+        let Some(seen) = seen else {
+            return Self::default();
+        };
+        let View {
             phase,
             trouble,
             upstream,
+            ends,
             ..
-        }) = view
-        else {
-            return Self::default();
-        };
+        } = &seen.view;
+        let left = ends.map(|ends| ends.saturating_duration_since(Instant::now()));
         let why = match phase {
             Phase::Pending { reason, .. } => Some(reason.clone()),
             Phase::Ended { why, .. } => Some(why.clone()),
@@ -53,6 +81,7 @@ impl State {
         };
         let reason: Vec<String> = why.into_iter().chain(trouble.clone()).collect();
         Self {
+            id: Some(seen.id.clone()),
             phase: phase.name(),
             job: phase.job().map(|job| job.to_string()),
             node: phase.node().map(ToString::to_string),
@@ -61,6 +90,11 @@ impl State {
                 .as_ref()
                 .map(|upstream| format!("/code/?tkn={}", upstream.lease().ide_token.reveal())),
             proxy_port: phase.lease().and_then(|lease| lease.door.port()),
+            cluster: seen.cluster.clone(),
+            wish: Some(seen.wish.clone()),
+            created: Some(seen.created),
+            seconds_left: left.filter(|_| !phase.is_over()).map(|left| left.as_secs()),
+            seconds_idle: upstream.as_ref().map(|_| seen.activity.idle().as_secs()),
         }
     }
 

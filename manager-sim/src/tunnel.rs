@@ -5,6 +5,7 @@
 
 use std::{io, net::Ipv4Addr, path::Path, time::Duration};
 
+use hpc_proxy::text::chain;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -106,9 +107,9 @@ impl Tunnel {
     /// Waits until the tunnel is of no use any more; says why.
     pub async fn lost(&mut self) -> String {
         tokio::select! {
-            how = self.lifeline.gone() => how,
+            how = self.lifeline.gone() => format!("the connection to the login node broke ({how})"),
             how = step_gone(&mut self.step) => how,
-            error = unproved(&self.local_end) => error.to_string(),
+            error = unproved(&self.local_end) => in_words(&error),
         }
     }
 }
@@ -157,6 +158,12 @@ async fn forward(
     } else {
         cluster.stay_on(&lease.node, options).await?
     })
+}
+
+/// What a failed probe means, for a person.
+fn in_words(error: &DialError) -> String {
+    let error = chain(error);
+    format!("nothing gets through to the session's proxy; the network or a host is down ({error})")
 }
 
 /// Waits until the proxy fails to prove itself twice in a row.

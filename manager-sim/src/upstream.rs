@@ -12,7 +12,7 @@ use hpc_proxy::{
     http1::{fields::Fields, name::Name},
     ports::Listening,
     route::TargetPort,
-    socket::Socket,
+    socket::{Activity, Socket},
 };
 use serde::Deserialize;
 use thiserror::Error;
@@ -57,6 +57,7 @@ pub struct Upstream(Arc<Way>);
 struct Way {
     local_end: LocalEnd,
     lease: Arc<Lease>,
+    activity: Arc<Activity>,
 }
 
 impl PartialEq for Upstream {
@@ -82,8 +83,17 @@ impl fmt::Display for Upstream {
 
 impl Upstream {
     /// Over the tunnel that begins at `local_end`.
-    pub fn new(local_end: LocalEnd, lease: Arc<Lease>) -> Self {
-        Self(Arc::new(Way { local_end, lease }))
+    pub fn new(local_end: LocalEnd, lease: Arc<Lease>, activity: Arc<Activity>) -> Self {
+        Self(Arc::new(Way {
+            local_end,
+            lease,
+            activity,
+        }))
+    }
+
+    /// When its session was last used.
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.0.activity)
     }
 
     /// Where the session's proxy and IDE are.
@@ -177,7 +187,10 @@ mod tests {
         let address = Address::Tcp(listener.local_addr().unwrap().port());
         let lease = Lease::example("node01".parse().unwrap(), identity.clone());
         let local_end = LocalEnd::new(address, identity.clone());
-        (listener, Upstream::new(local_end, Arc::new(lease)))
+        (
+            listener,
+            Upstream::new(local_end, Arc::new(lease), Arc::default()),
+        )
     }
 
     fn identity() -> Identity {
@@ -227,7 +240,11 @@ mod tests {
     async fn another_tunnel_is_another_way() {
         let own = identity();
         let (_listener, upstream) = upstream(&own).await;
-        let again = Upstream::new(upstream.0.local_end.clone(), Arc::clone(&upstream.0.lease));
+        let again = Upstream::new(
+            upstream.0.local_end.clone(),
+            Arc::clone(&upstream.0.lease),
+            upstream.activity(),
+        );
         assert_ne!(upstream, again);
         assert_eq!(upstream, upstream.clone());
         assert_eq!(upstream.to_string(), "node01:40123");

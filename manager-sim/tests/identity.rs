@@ -17,7 +17,7 @@ use serde_json::Value;
 
 mod running;
 
-use running::{DEADLINE, Running};
+use running::{DEADLINE, PAGE, Running, WINDOW, key_of};
 
 const HTML: (&str, &str) = ("accept", "text/html");
 
@@ -135,6 +135,12 @@ impl Browser {
         let origin = self.url.clone();
         self.sends_form("/login", format!("token={token}"), &[("origin", &origin)])
             .await
+    }
+
+    /// The key of the manager's page, as somebody who opens it gets it.
+    async fn key(&self) -> String {
+        let page = text(self.gets("/", &WINDOW).await).await;
+        key_of(&page).expect(&page)
     }
 
     /// Whether the page of a user comes, and whose.
@@ -334,9 +340,12 @@ async fn a_token_signs_a_browser_in_and_it_signs_out() {
     assert!(!cookie.contains(&token[token.len() - 64..]));
     assert!(browser.is_shown_the_page_of("alice").await);
 
-    let out = browser
+    let keyless = browser
         .sends_form("/logout", String::new(), &[origin])
         .await;
+    assert_eq!(told(keyless).await, named(403, "not-our-page"));
+    let key = format!("page={}", browser.key().await);
+    let out = browser.sends_form("/logout", key, &[origin]).await;
     assert_eq!(out.status(), StatusCode::SEE_OTHER);
     assert!(
         out.headers()["set-cookie"]
@@ -509,14 +518,15 @@ async fn a_form_is_taken_from_a_page_of_the_managers_alone() {
     let token = made_token(directory.path(), &["alice"]);
     let manager = Manager::start_in(directory);
     let browser = manager.browser();
-    let (own, dev_server) = (manager.url.clone(), format!("{}/port/5500/", manager.url));
+    let own = manager.url.clone();
     for path in ["/login", "/logout"] {
         for fields in [
             &[][..],
             &[("origin", "null")],
             &[("origin", "https://evil.example")],
             &[("origin", &*own), ("sec-fetch-site", "cross-site")],
-            &[("origin", &*own), ("referer", &*dev_server)],
+            &[("origin", &*own), ("sec-fetch-mode", "cors")],
+            &[("origin", &*own), ("sec-fetch-dest", "iframe")],
         ] {
             let refused = browser
                 .sends_form(path, format!("token={token}"), fields)
@@ -729,4 +739,186 @@ fn a_way_to_listen_that_no_browser_finds_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("no `url` is given"), "{told}");
+}
+
+/// Who tries something as a page, and what it says of itself.
+const SCRIPT: [(&str, &str); 3] = [
+    ("sec-fetch-site", "same-origin"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-dest", "empty"),
+];
+
+// S11: a page of a dev server has the cookie, or the front's, and the manager's own origin.
+#[tokio::test]
+async fn a_page_without_the_key_learns_and_changes_nothing() {
+    let manager = Manager::start(&format!(
+        "identity = [\"header\", \"tokens\"]\n{}",
+        &FRONT[22..]
+    ));
+    let token = manager.token_for("alice");
+    let (by_cookie, by_front) = (manager.browser(), manager.browser());
+    by_cookie.signs_in(&token).await;
+    let alice = ("x-forwarded-user", "alice");
+    for (browser, who) in [(&by_cookie, None), (&by_front, Some(alice))] {
+        let said = |more: &[(&'static str, &'static str)]| {
+            let who: Vec<_> = who.into_iter().chain(more.iter().copied()).collect();
+            who
+        };
+        let frame = |dest| [SCRIPT[0], WINDOW[1], ("sec-fetch-dest", dest)];
+        let own = ("origin", manager.url.as_str());
+        for path in [
+            "/",
+            "/api/v1/session",
+            "/api/v1/ports",
+            "/api/v1/nothing",
+            "/nowhere",
+        ] {
+            for fields in [SCRIPT, frame("iframe"), frame("object"), frame("embed")] {
+                let refused = browser.gets(path, &said(&fields)).await;
+                assert_eq!(
+                    told(refused).await,
+                    named(403, "not-our-page"),
+                    "{path} {fields:?}"
+                );
+            }
+        }
+        let calls = async |key: &str, more: &[(&'static str, &'static str)]| {
+            let call = browser
+                .client
+                .delete(format!("{}/api/v1/session", manager.url));
+            let fields: Vec<_> = [("x-hpc-manager", "1"), own, (PAGE, key)]
+                .into_iter()
+                .chain(said(more))
+                .collect();
+            told(sends(call, &fields).await).await
+        };
+        let window = browser.gets("/", &said(&WINDOW)).await;
+        for field in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
+            assert_eq!(window.headers()[field], "same-origin");
+        }
+        let key = key_of(&text(window).await).unwrap();
+        let no_keys = [
+            "",
+            "undefined",
+            &key[1..],
+            &format!("{key}0"),
+            &key.to_uppercase(),
+        ];
+        for no_key in no_keys {
+            for referrer in ["", "/", "/port/5500/"] {
+                let referrer = format!("{}{referrer}", manager.url).leak();
+                let refused = calls(no_key, &[("referer", referrer)]).await;
+                assert_eq!(refused, named(403, "not-our-page"), "{no_key} {referrer}");
+            }
+        }
+        assert_eq!(calls(&key, &SCRIPT).await, named(404, "no-session"));
+        // Whoever says nothing, as no browser does, gets a page that can do nothing.
+        let unsaid = text(browser.gets("/", &said(&[])).await).await;
+        assert!(unsaid.contains("alice's session") && key_of(&unsaid).is_none());
+    }
+    let keys = [by_cookie.key().await, by_cookie.key().await];
+    assert_eq!(keys[0], keys[1]);
+    let again = manager.browser();
+    again.signs_in(&token).await;
+    assert_ne!(again.key().await, keys[0]);
+}
+
+// S12.
+#[tokio::test]
+async fn a_page_makes_nobody_else_of_a_browser() {
+    let manager = Manager::start("identity = [\"link\", \"tokens\"]\n");
+    let (alices, bobs) = (manager.token_for("alice"), manager.token_for("bob"));
+    let (alice, bob) = (manager.browser(), manager.browser());
+    let cookie_of = |signed_in: Response| {
+        let cookie = signed_in.headers()["set-cookie"].to_str().unwrap();
+        cookie.split_once(';').unwrap().0.to_owned()
+    };
+    let (of_alice, of_bob) = (
+        cookie_of(alice.signs_in(&alices).await),
+        cookie_of(bob.signs_in(&bobs).await),
+    );
+    let another = alice.signs_in(&bobs).await;
+    assert_eq!(told(another).await, named(409, "signed-in-as-another"));
+    let link = manager.runs(&["link", "bob"]);
+    let link = String::from_utf8(link.stdout).unwrap();
+    let path = link.trim().strip_prefix(&manager.url).unwrap();
+    let opened = alice.gets(path, &WINDOW).await;
+    assert_eq!(told(opened).await, named(409, "signed-in-as-another"));
+    for fields in [SCRIPT, [SCRIPT[0], WINDOW[1], ("sec-fetch-dest", "iframe")]] {
+        let loaded = manager.browser().gets(path, &fields).await;
+        assert_eq!(told(loaded).await, named(403, "not-our-page"));
+    }
+    assert!(alice.is_shown_the_page_of("alice").await);
+    // The link was not used up by any of that.
+    let fresh = manager.browser();
+    let opened = fresh.gets(path, &WINDOW).await;
+    assert_eq!(opened.status(), StatusCode::SEE_OTHER);
+
+    let both = format!("{of_bob}; {of_alice}");
+    let both = ("cookie", &*both);
+    let visitor = manager.browser();
+    for path in ["/", "/api/v1/session", "/port/5500/"] {
+        let refused = visitor.gets(path, &[both]).await;
+        assert_eq!(told(refused).await, named(401, "several-users"), "{path}");
+    }
+    let way_out = visitor
+        .gets("/logout", &[both, WINDOW[0], WINDOW[1], WINDOW[2]])
+        .await;
+    assert!(text(way_out).await.contains("action=\"/logout\""));
+    let origin = ("origin", &*manager.url);
+    let out = visitor
+        .sends_form("/logout", String::new(), &[both, origin])
+        .await;
+    assert_eq!(out.status(), StatusCode::SEE_OTHER);
+    for cookie in [&of_alice, &of_bob] {
+        let refused = visitor.gets("/", &[("cookie", cookie)]).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    }
+}
+
+// S14: to `SameSite` all ports of a host are one site.
+#[tokio::test]
+async fn another_site_asks_for_nothing_by_a_cookie() {
+    let manager = Manager::start(TOKENS);
+    let browser = manager.browser();
+    browser.signs_in(&manager.token_for("alice")).await;
+    for path in [
+        "/port/5500/x.js",
+        "/absport/5500/",
+        "/code/",
+        "/assets/manager.js",
+        "/",
+        "/api/v1/ports",
+    ] {
+        for site in ["same-site", "cross-site"] {
+            for (mode, dest) in [
+                ("no-cors", "script"),
+                ("no-cors", "image"),
+                ("cors", "empty"),
+                ("navigate", "iframe"),
+            ] {
+                let fields = [
+                    ("sec-fetch-site", site),
+                    ("sec-fetch-mode", mode),
+                    ("sec-fetch-dest", dest),
+                ];
+                let refused = browser.gets(path, &fields).await;
+                assert_eq!(
+                    told(refused).await,
+                    named(403, "foreign-page"),
+                    "{path} {fields:?}"
+                );
+            }
+        }
+        let refused = browser
+            .gets(path, &[("origin", "http://127.0.0.1:1")])
+            .await;
+        assert_eq!(told(refused).await, named(403, "foreign-page"), "{path}");
+    }
+    let link = [("sec-fetch-site", "cross-site"), WINDOW[1], WINDOW[2]];
+    assert_eq!(browser.gets("/", &link).await.status(), StatusCode::OK);
+    assert_eq!(
+        told(browser.gets("/port/5500/", &link).await).await,
+        named(404, "no-session")
+    );
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 mod running;
 
-use running::{DEADLINE, Running, command, state_dir};
+use running::{DEADLINE, PAGE, Running, WINDOW, command, key_of, state_dir};
 
 struct Manager {
     directory: tempfile::TempDir,
@@ -69,12 +69,13 @@ impl Manager {
         Browser {
             client: client.build().unwrap(),
             url: self.url.clone(),
+            key: None,
         }
     }
 
     /// A browser that came by `user`'s link.
     async fn signed_in(&self, user: &str) -> Browser {
-        let browser = self.visitor();
+        let mut browser = self.visitor();
         let (_, link) = self.links.iter().find(|(name, _)| name == user).unwrap();
         let answer = browser.client.get(link).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
@@ -84,6 +85,9 @@ impl Manager {
             cookie.starts_with("hpc_manager=") && cookie.contains("HttpOnly"),
             "{cookie}"
         );
+        let page = browser.gets("/", &WINDOW).await.text().await.unwrap();
+        browser.key = key_of(&page);
+        assert!(browser.key.is_some(), "{page}");
         browser
     }
 
@@ -103,11 +107,16 @@ impl Manager {
 struct Browser {
     client: Client,
     url: String,
+    /// That of the manager's page, which its scripts show.
+    key: Option<String>,
 }
 
 impl Browser {
     async fn gets(&self, path: &str, fields: &[(&str, &str)]) -> Response {
         let mut request = self.client.get(format!("{}{path}", self.url));
+        if let (Some(key), true) = (&self.key, path.starts_with("/api/")) {
+            request = request.header(PAGE, key);
+        }
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
@@ -118,6 +127,7 @@ impl Browser {
         let mut request = self
             .client
             .post(format!("{}/api/v1/session", self.url))
+            .header(PAGE, self.key.as_deref().unwrap_or_default())
             .body(body);
         for (name, value) in fields {
             request = request.header(*name, *value);
@@ -161,7 +171,7 @@ async fn whoever_watches_over_it_is_told_how_it_is() {
     for line in [
         "# TYPE hpc_manager_sessions gauge",
         "hpc_manager_sessions{phase=\"connected\"} 0",
-        "hpc_manager_answers_total{from=\"proxy\",class=\"2xx\"} 1",
+        "hpc_manager_answers_total{from=\"proxy\",class=\"2xx\"} 2",
     ] {
         assert!(
             counts.lines().any(|found| found == line),
@@ -364,7 +374,15 @@ fn call_of(manager: &Manager, user: &str) -> String {
     let signed_in = raw(manager, &request);
     let cookie = signed_in.split_once("hpc_manager=").unwrap().1;
     let cookie = cookie.split_once(';').unwrap().0;
-    format!("Host: localhost\r\nX-Hpc-Manager: 1\r\nCookie: hpc_manager={cookie}\r\n")
+    let cookie = format!("Host: localhost\r\nCookie: hpc_manager={cookie}\r\n");
+    let window = WINDOW.map(|(name, value)| format!("{name}: {value}\r\n"));
+    let window = window.concat();
+    let page = raw(
+        manager,
+        &format!("GET / HTTP/1.1\r\n{cookie}{window}Connection: close\r\n\r\n"),
+    );
+    let key = key_of(&page).unwrap();
+    format!("{cookie}X-Hpc-Manager: 1\r\n{PAGE}: {key}\r\n")
 }
 
 fn statuses(answered: &str) -> Vec<&str> {
@@ -456,11 +474,12 @@ async fn it_ends_cleanly_and_leaves_no_key_behind() {
     let state_dir = state_dir(manager.directory.path());
     assert!(state_dir.join("key").exists());
     assert_eq!(manager.ends().code(), Some(0));
-    let left: Vec<_> = fs::read_dir(state_dir)
+    let mut left: Vec<_> = fs::read_dir(state_dir)
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["lock"]);
+    left.sort();
+    assert_eq!(left, ["lock", "sessions.redb"]);
 }
 
 #[test]

@@ -82,6 +82,12 @@ impl Token {
         hex::encode(&mac.finalize().into_bytes())
     }
 
+    /// What a page that was made for one `reader` shows to be that page.
+    pub fn page_key(&self, reader: &str) -> String {
+        let mac = self.mac("page", &[reader.as_bytes()]);
+        hex::encode(&mac.finalize().into_bytes())
+    }
+
     /// What the proxy called `instance` on `port` answers to a `nonce`.
     pub fn prove(&self, nonce: &Nonce, instance: &str, port: u16) -> Proof {
         let mac = self

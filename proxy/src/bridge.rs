@@ -19,7 +19,6 @@ use std::{
 use hpc_proxy::{
     lease::{Place, Record},
     own::{NotOwn, connect_tcp, connect_unix},
-    socket::Socket,
     streams::{self, GREETING},
     upstream::owner::Owners,
 };
@@ -29,7 +28,8 @@ use rustix::{
     net::{Shutdown, shutdown},
 };
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::either::Either;
 use yamux::ConnectionError;
 
 use crate::{
@@ -73,8 +73,8 @@ pub(crate) fn join(config: &Config) -> Result<(), BridgeError> {
 #[tokio::main(flavor = "current_thread")]
 async fn connect(config: &Config) -> Result<File, BridgeError> {
     let stream: OwnedFd = match Own::find(config)?.connect().await? {
-        Socket::Tcp(stream) => stream.into_std()?.into(),
-        Socket::Unix(stream) => stream.into_std()?.into(),
+        Either::Left(stream) => stream.into_std()?.into(),
+        Either::Right(stream) => stream.into_std()?.into(),
     };
     // Threads wait for it, not a runtime.
     rustix::io::ioctl_fionbio(&stream, false).map_err(io::Error::from)?;
@@ -100,15 +100,15 @@ impl Own {
         })
     }
 
-    async fn connect(&self) -> Result<Socket, BridgeError> {
+    async fn connect(&self) -> Result<Either<TcpStream, tokio::net::UnixStream>, BridgeError> {
         let connect = async {
             let door = local::door(&self.place, &self.record, &self.owners, self.uid).await?;
             Ok(match door {
-                Door::Unix(path) => connect_unix(&path, self.uid).await?.into(),
+                Door::Unix(path) => Either::Right(connect_unix(&path, self.uid).await?),
                 Door::Tcp(address) => {
                     let stream = connect_tcp(&self.owners, address, self.uid, None).await?;
                     stream.set_nodelay(true)?;
-                    stream.into()
+                    Either::Left(stream)
                 }
             })
         };

@@ -57,6 +57,8 @@ pub enum LeaseError {
 /// A published lease. Dropping it withdraws what is still its own.
 #[derive(Debug)]
 pub struct Lease {
+    place: Place,
+    instance: String,
     directory: Directory,
     published: Vec<Published>,
 }
@@ -105,9 +107,29 @@ impl Lease {
         }
         directory.sweep();
         Ok(Self {
+            place: place.clone(),
+            instance: record.instance.clone(),
             directory,
             published,
         })
+    }
+
+    /// Puts back what somebody removed, as with `rm -r ~/.hpc-proxy`; how many files that were. What
+    /// was another proxy's when last looked at stays as it is.
+    ///
+    /// # Errors
+    /// When a file cannot be written, or the directory is not safe (any more).
+    pub fn restore(&mut self) -> Result<usize, LeaseError> {
+        if !self.directory.is_in_place() {
+            self.directory = Directory::prepare(&self.place)?;
+        }
+        let mut restored = 0;
+        for file in &mut self.published {
+            let path = self.directory.path_of(&file.name);
+            let put_back = self.directory.restore(file, &self.instance);
+            restored += usize::from(put_back.map_err(|source| LeaseError::Io { path, source })?);
+        }
+        Ok(restored)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroUsize,
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use hpc_proxy::{
@@ -14,11 +14,13 @@ use hpc_proxy::{
     lease::{Lease, Record},
     process,
     server::{self, Access, Identity, Rules},
+    text::chain,
 };
 use private_localhost::PortMap;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,9 @@ use crate::{
     node,
     state_dir::check_private,
 };
+
+/// How often the proxy looks whether its lease is still there: a few questions to a file server.
+const LEASE_LOOK: Duration = Duration::from_secs(3);
 
 /// Serves until it is asked to stop.
 #[tokio::main(flavor = "current_thread")]
@@ -74,7 +79,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
     };
     // Withdrawn as soon as nobody new is served, not after the last pipe.
     let withdraw = async {
-        stop.cancelled().await;
+        let lease = keep(lease, &stop).await;
         tracing::info!("stopping");
         drop((lease, files));
     };
@@ -91,6 +96,34 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
     let serving = server::serve(listeners, identity, token, rules, &terms, stop.clone());
     tokio::join!(withdraw, serving);
     Ok(())
+}
+
+/// Has the lease put back where somebody removed it, until `stop`: without it nobody finds this
+/// proxy again once they have lost it.
+async fn keep(mut lease: Lease, stop: &CancellationToken) -> Option<Lease> {
+    let mut complaint = None;
+    while stop.run_until_cancelled(sleep(LEASE_LOOK)).await.is_some() {
+        // A file server may hang for minutes; who is served must not wait with us.
+        let looked = tokio::task::spawn_blocking(move || {
+            let restored = lease.restore();
+            (lease, restored)
+        });
+        let (kept, restored) = looked.await.ok()?;
+        lease = kept;
+        match restored {
+            Ok(0) => {}
+            Ok(files) => tracing::warn!(files, "the lease was removed; it is there again"),
+            Err(error) => {
+                let error = chain(&error);
+                if complaint.replace(error.clone()).as_ref() != Some(&error) {
+                    tracing::warn!(error, "the lease was removed and cannot be put back");
+                }
+                continue;
+            }
+        }
+        complaint = None;
+    }
+    Some(lease)
 }
 
 /// What the proxy listens on, and what must be undone at the end.

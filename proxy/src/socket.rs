@@ -7,7 +7,12 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -26,10 +31,48 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
+/// When bytes last went through any of some sockets.
+#[derive(Debug)]
+pub struct Activity {
+    start: Instant,
+    /// Milliseconds after the start.
+    last: AtomicU64,
+}
+
+impl Default for Activity {
+    /// Now.
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Activity {
+    /// Notes that something went through.
+    pub fn touch(&self) {
+        let now = self.start.elapsed().as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        self.last.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub fn idle(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+}
+
 /// A connected socket.
 #[derive(Debug)]
-pub enum Socket {
-    /// A TCP connection.
+pub struct Socket {
+    stream: Stream,
+    activity: Option<Arc<Activity>>,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
     /// A connection of this machine.
     Unix(UnixStream),
@@ -37,11 +80,17 @@ pub enum Socket {
 
 /// The end of a [`Socket`] that is read from.
 #[derive(Debug)]
-pub struct Reader<'a>(Half<tcp::ReadHalf<'a>, unix::ReadHalf<'a>>);
+pub struct Reader<'a> {
+    half: Half<tcp::ReadHalf<'a>, unix::ReadHalf<'a>>,
+    activity: Option<&'a Activity>,
+}
 
 /// The end of a [`Socket`] that is written to.
 #[derive(Debug)]
-pub struct Writer<'a>(Half<tcp::WriteHalf<'a>, unix::WriteHalf<'a>>);
+pub struct Writer<'a> {
+    half: Half<tcp::WriteHalf<'a>, unix::WriteHalf<'a>>,
+    activity: Option<&'a Activity>,
+}
 
 #[derive(Debug)]
 enum Half<T, U> {
@@ -51,29 +100,54 @@ enum Half<T, U> {
 
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self::Tcp(stream)
+        Self::of(Stream::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self::Unix(stream)
+        Self::of(Stream::Unix(stream))
     }
 }
 
 impl Socket {
+    fn of(stream: Stream) -> Self {
+        Self {
+            stream,
+            activity: None,
+        }
+    }
+
+    /// Notes from now on in `activity` when bytes go through.
+    #[must_use]
+    pub fn noting(mut self, activity: Arc<Activity>) -> Self {
+        self.activity = Some(activity);
+        self
+    }
+
     /// Its two ends, for two that work at once.
     pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
-        match self {
-            Self::Tcp(stream) => {
+        let activity = self.activity.as_deref();
+        let (read, write) = match &mut self.stream {
+            Stream::Tcp(stream) => {
                 let (read, write) = stream.split();
-                (Reader(Half::Tcp(read)), Writer(Half::Tcp(write)))
+                (Half::Tcp(read), Half::Tcp(write))
             }
-            Self::Unix(stream) => {
+            Stream::Unix(stream) => {
                 let (read, write) = stream.split();
-                (Reader(Half::Unix(read)), Writer(Half::Unix(write)))
+                (Half::Unix(read), Half::Unix(write))
             }
-        }
+        };
+        (
+            Reader {
+                half: read,
+                activity,
+            },
+            Writer {
+                half: write,
+                activity,
+            },
+        )
     }
 
     /// Waits for more bytes and appends them to `inbox`; returns how many, 0 at the end of the
@@ -98,10 +172,15 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` where there is no room; else the connection is broken.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        }
+        let written = match &self.stream {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+        };
+        note(
+            self.activity.as_deref(),
+            written.as_ref().is_ok_and(|it| *it > 0),
+        );
+        written
     }
 
     /// Says that nothing more will be written. That it is said in vain is no matter.
@@ -111,7 +190,7 @@ impl Socket {
 
     /// Makes its end an abrupt one, so that the peer cannot take it for a proper close.
     pub(crate) fn reset_on_drop(&self) {
-        if let Self::Tcp(stream) = self {
+        if let Stream::Tcp(stream) = &self.stream {
             // One that is broken already ends abruptly by itself.
             let _ = stream.set_zero_linger();
         }
@@ -127,9 +206,9 @@ impl Socket {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -147,10 +226,11 @@ impl Reader<'_> {
     ) -> Poll<io::Result<T>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(match &mut self.0 {
+            ready!(match &mut self.half {
                 Half::Tcp(half) => Pin::new(half).poll_read(cx, &mut buffer),
                 Half::Unix(half) => Pin::new(half).poll_read(cx, &mut buffer),
             })?;
+            note(self.activity, !buffer.filled().is_empty());
             Poll::Ready(Ok(take(buffer.filled())))
         })
     }
@@ -160,7 +240,7 @@ impl Reader<'_> {
     /// # Errors
     /// When the runtime is gone.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        match &self.0 {
+        match &self.half {
             Half::Tcp(half) => half.ready(interest).await,
             Half::Unix(half) => half.ready(interest).await,
         }
@@ -186,10 +266,12 @@ impl Writer<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        let written = ready!(match &mut self.half {
             Half::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
             Half::Unix(half) => Pin::new(half).poll_write(cx, bytes),
-        }
+        });
+        note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
+        Poll::Ready(written)
     }
 
     /// Writes as much of `bytes` as there is room for; 0 where there is none.
@@ -197,10 +279,11 @@ impl Writer<'_> {
     /// # Errors
     /// When the connection is broken.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match &self.0 {
+        let written = match &self.half {
             Half::Tcp(half) => half.try_write(bytes),
             Half::Unix(half) => half.try_write(bytes),
         };
+        note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
         match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
@@ -217,6 +300,12 @@ impl Writer<'_> {
             bytes = &bytes[written..];
         }
         Ok(())
+    }
+}
+
+fn note(activity: Option<&Activity>, moved: bool) {
+    if let Some(activity) = activity.filter(|_| moved) {
+        activity.touch();
     }
 }
 
@@ -269,5 +358,36 @@ impl Inbox {
     pub(crate) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.used);
         self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_in_either_direction_are_noted_and_nothing_else_is() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let activity = Arc::<Activity>::default();
+        let mut noting = Socket::from(one).noting(Arc::clone(&activity));
+        let mut peer = Socket::from(other);
+        let rest = Duration::from_millis(60);
+        let rests = async || {
+            tokio::time::sleep(rest).await;
+            activity.idle() >= rest
+        };
+        assert!(rests().await);
+        noting.write_all(b"x").await.unwrap();
+        assert!(activity.idle() < rest);
+        assert!(rests().await);
+        peer.write_all(b"x").await.unwrap();
+        // Not read yet.
+        assert!(activity.idle() >= rest);
+        noting.read(&mut Inbox::default()).await.unwrap();
+        assert!(activity.idle() < rest);
+        assert!(rests().await);
+        peer.end_writing();
+        assert_eq!(noting.read(&mut Inbox::default()).await.unwrap(), 0);
+        assert!(activity.idle() >= rest, "an end is no byte");
     }
 }

@@ -17,8 +17,6 @@ use tokio::{
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Config, Connection, ConnectionError, Mode, Stream};
 
-use crate::socket::Socket;
-
 /// The line with which the side that dials begins. What comes before is a login script's.
 pub const GREETING: &str = "hpc-proxy bridge: yamux";
 /// More than a browser has connections, with WebSockets left open.
@@ -34,12 +32,13 @@ fn config() -> Config {
 ///
 /// # Errors
 /// When what comes is not yamux.
-pub async fn serve<D>(
+pub async fn serve<S, D>(
     carrier: impl AsyncRead + AsyncWrite + Unpin,
     dial: impl Fn() -> D,
 ) -> Result<(), ConnectionError>
 where
-    D: Future<Output = io::Result<Socket>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: Future<Output = io::Result<S>> + Send + 'static,
 {
     let mut connection = Connection::new(carrier.compat(), config(), Mode::Server);
     let mut joined = JoinSet::new();
@@ -66,10 +65,13 @@ where
 ///
 /// # Errors
 /// When the carrier fails, or what comes is not yamux.
-pub async fn carry(
+pub async fn carry<S>(
     carrier: impl AsyncRead + AsyncWrite + Unpin,
-    mut sockets: mpsc::Receiver<Socket>,
-) -> Result<(), ConnectionError> {
+    mut sockets: mpsc::Receiver<S>,
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut connection = Connection::new(carrier.compat(), config(), Mode::Client);
     let mut joined = JoinSet::new();
     let mut next = None;
@@ -104,18 +106,12 @@ pub async fn carry(
 }
 
 /// Both ways, each to its own end. What breaks is dropped, which resets the stream.
-async fn join(socket: Socket, stream: Stream) {
-    let mut stream = stream.compat();
-    let _ = match socket {
-        Socket::Tcp(mut socket) => copy_bidirectional(&mut socket, &mut stream).await,
-        Socket::Unix(mut socket) => copy_bidirectional(&mut socket, &mut stream).await,
-    };
+async fn join(mut socket: impl AsyncRead + AsyncWrite + Unpin, stream: Stream) {
+    let _ = copy_bidirectional(&mut socket, &mut stream.compat()).await;
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
         net::{TcpListener, TcpStream, UnixStream},
@@ -127,7 +123,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     /// Both sides over a narrow carrier; gives where to put sockets in. `echo` answers on each.
-    async fn bridge() -> mpsc::Sender<Socket> {
+    async fn bridge() -> mpsc::Sender<UnixStream> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -139,19 +135,15 @@ mod tests {
             }
         });
         let (near, far) = duplex(4096);
-        tokio::spawn(serve(far, move || dial(address)));
+        tokio::spawn(serve(far, move || TcpStream::connect(address)));
         let (sender, sockets) = mpsc::channel(1);
         tokio::spawn(carry(near, sockets));
         sender
     }
 
-    async fn dial(address: SocketAddr) -> io::Result<Socket> {
-        Ok(TcpStream::connect(address).await?.into())
-    }
-
-    async fn open(sender: &mpsc::Sender<Socket>) -> UnixStream {
+    async fn open(sender: &mpsc::Sender<UnixStream>) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        sender.send(theirs.into()).await.unwrap();
+        sender.send(theirs).await.unwrap();
         ours
     }
 
@@ -193,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_dialled_is_closed() {
         let (near, far) = duplex(4096);
-        let refused = || async { Err(io::ErrorKind::ConnectionRefused.into()) };
+        let refused = || async { Err::<TcpStream, _>(io::ErrorKind::ConnectionRefused.into()) };
         tokio::spawn(serve(far, refused));
         let (sender, sockets) = mpsc::channel(1);
         tokio::spawn(carry(near, sockets));
@@ -206,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_yamux_is_an_error_and_no_more() {
         let (mut near, far) = duplex(4096);
-        let served = tokio::spawn(serve(far, || dial(([127, 0, 0, 1], 1).into())));
+        let served = tokio::spawn(serve(far, || TcpStream::connect("127.0.0.1:1")));
         near.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             .await
             .unwrap();
@@ -217,8 +209,8 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_one_side_is_the_end_of_the_other() {
         let (near, far) = duplex(4096);
-        let served = tokio::spawn(serve(far, || dial(([127, 0, 0, 1], 1).into())));
-        let (sender, sockets) = mpsc::channel(1);
+        let served = tokio::spawn(serve(far, || TcpStream::connect("127.0.0.1:1")));
+        let (sender, sockets) = mpsc::channel::<UnixStream>(1);
         let carried = tokio::spawn(carry(near, sockets));
         drop(sender);
         timeout(SOON, carried).await.unwrap().unwrap().unwrap();

@@ -61,6 +61,8 @@ pub(crate) struct Knobs {
     /// How late a time limit is enforced.
     pub(crate) limit_lateness: Duration,
     pub(crate) controller_up: bool,
+    /// Whether one can log in, where the login node's SSH server is ours.
+    pub(crate) sshd_up: bool,
     /// How long a command tries to reach a controller that is down.
     pub(crate) controller_wait: Duration,
 }
@@ -77,6 +79,7 @@ impl Default for Knobs {
             minute: Duration::from_secs(60),
             limit_lateness: Duration::ZERO,
             controller_up: true,
+            sshd_up: true,
             controller_wait: Duration::from_millis(200),
         }
     }

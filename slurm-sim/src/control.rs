@@ -128,9 +128,9 @@ impl SpoolArgs {
     }
 }
 
-/// Whether the controller answers.
+/// Whether a daemon answers.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Controller {
+pub(crate) enum Daemon {
     Up,
     Down,
 }
@@ -144,12 +144,15 @@ pub(crate) enum Turn {
         secs: Duration,
     },
     /// Stops the controller from answering, or lets it answer again.
-    Controller { state: Controller },
+    Controller { state: Daemon },
     /// How long a command tries to reach a controller that is down.
     ControllerWait {
         #[arg(value_parser = seconds)]
         secs: Duration,
     },
+    /// Ends the login node's SSH server with every connection, or starts it anew; of a cluster that
+    /// `slurm-sim up` runs.
+    Sshd { state: Daemon },
     /// Whom a job's signals reach; for jobs that start from now on.
     KillMode { mode: KillMode },
     /// How long after SIGTERM a job is killed; for jobs that start from now on.
@@ -196,8 +199,9 @@ pub(crate) fn turn(spool: &Spool, turn: &Turn) -> anyhow::Result<()> {
             match turn {
                 Turn::QueueDelay { secs } => knobs.queue_delay = *secs,
                 Turn::Controller { state } => {
-                    knobs.controller_up = matches!(state, Controller::Up);
+                    knobs.controller_up = matches!(state, Daemon::Up);
                 }
+                Turn::Sshd { state } => knobs.sshd_up = matches!(state, Daemon::Up),
                 Turn::ControllerWait { secs } => knobs.controller_wait = *secs,
                 Turn::KillMode { mode } => knobs.kill_mode = *mode,
                 Turn::KillWait { secs } => knobs.kill_wait = *secs,

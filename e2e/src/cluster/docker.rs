@@ -17,8 +17,8 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 
 use super::{Cluster, Log, NODES, Need, Site, Tools};
-use crate::binaries;
 use crate::owner::Owner;
+use crate::{binaries, eventually};
 
 mod keys;
 mod sweep;
@@ -250,6 +250,33 @@ impl Site for Running {
                 "`{command}` failed ({code:?}): {stdout}{stderr}"
             );
             Ok(stdout)
+        })
+    }
+
+    /// On a SIGHUP it executes itself anew (sshd(8)); the container would end with its process.
+    fn restarts_sshd(&self) -> LocalBoxFuture<'_, Result<()>> {
+        const RESTART: &str = "sshd=$(pgrep -o -x sshd) && kill -HUP $sshd &&
+            for monitor in $(pgrep -P $sshd); do pkill -KILL -P $monitor; kill -KILL $monitor; done";
+        Box::pin(async move {
+            self.administers(&format!("{RESTART}; :")).await?;
+            eventually!(10, "the sshd listens anew", {
+                let log = self.login.stderr_to_vec().await?;
+                let log = String::from_utf8_lossy(&log);
+                let anew = log.split_once("Received SIGHUP; restarting");
+                let (_, anew) = anew.context("it has not restarted")?;
+                ensure!(anew.contains("Server listening on"), "{anew}");
+                Ok(())
+            })
+        })
+    }
+
+    fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let lost = NODES.iter().position(|name| *name == node);
+            let lost = lost.and_then(|index| self.nodes.get(index));
+            let lost = lost.with_context(|| format!("no node {node}"))?;
+            let at_once = lost.stop_with_timeout(Some(0));
+            at_once.await.with_context(|| format!("stop {node}"))
         })
     }
 

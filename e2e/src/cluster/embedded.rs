@@ -4,6 +4,7 @@
 //! cannot offer.
 
 use std::fs::Permissions;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::{Cluster, Log, Need, Site, Tools, USERS, home_files, shell_word};
 use crate::child::{Child, Lifeline};
-use crate::{binaries, ports};
+use crate::{binaries, eventually, ports, processes};
 
 /// A third of a second is usual; a busy machine may take longer.
 const START: Duration = Duration::from_secs(20);
@@ -91,6 +93,7 @@ fn for_anybody(dir: &Path, program: &Path) -> Result<String> {
 #[derive(Debug, Deserialize)]
 struct Ready {
     ssh_config: PathBuf,
+    ssh_port: u16,
     users: Vec<Account>,
     spool: PathBuf,
     bin: PathBuf,
@@ -147,6 +150,43 @@ impl Site for Running {
                 "`{command}` failed: {stdout}{stderr}"
             );
             Ok(stdout)
+        })
+    }
+
+    fn restarts_sshd(&self) -> LocalBoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let answers = async || {
+                let address = (Ipv4Addr::LOCALHOST, self.ready.ssh_port);
+                TcpStream::connect(address).await.is_ok()
+            };
+            self.administers("slurm-sim control sshd down").await?;
+            eventually!(10, "the sshd is down", {
+                ensure!(!answers().await, "it answers");
+                Ok(())
+            })?;
+            self.administers("slurm-sim control sshd up").await?;
+            eventually!(10, "the sshd is up", {
+                ensure!(answers().await, "it does not answer");
+                Ok(())
+            })
+        })
+    }
+
+    fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let all = processes::below(self.up.pid());
+            let daemon = all.iter().find(|process| {
+                process.args.get(1).is_some_and(|arg| arg == "node")
+                    && process.values_of("--name") == [node]
+            });
+            let daemon = daemon.with_context(|| format!("no daemon of {node}"))?;
+            let with_it = processes::below(daemon.pid);
+            // The daemon first: it would tell of its jobs' end.
+            daemon.kill();
+            for process in with_it {
+                process.kill();
+            }
+            Ok(())
         })
     }
 

@@ -10,6 +10,8 @@ use e2e::user::User;
 use e2e::world::World;
 use serde_json::Value;
 
+use super::the_tunnel_drops::tunnel_of;
+
 /// A proxy that takes its time, so that a manager surely looks before its lease is there.
 const SLOW_PROXY: &str = r#"
 cat >slow-proxy <<'END'
@@ -157,6 +159,60 @@ pub(crate) async fn an_impostor_on_the_old_port_gets_nothing(cluster: &impl Clus
         heard.contains("/_hpc-proxy/proof/"),
         "it was asked something else: {heard}"
     );
+    world.ends_cleanly().await
+}
+
+/// The job moves and a stranger takes the port that its proxy had: they are asked for a proof at most,
+/// and for nothing once the session is elsewhere.
+pub(crate) async fn an_impostor_where_the_job_was_hears_nothing(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).await?;
+    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let first = alice.opens_vscode().await?;
+    ensure!(first.node()? == "node01", "not the first node: {first:?}");
+    let token = format!("cat ~/.hpc-proxy/job-{}.token", first.job()?);
+    let old_token = alice.on("login", &token).await?;
+    // He waits there already when the proxy ends.
+    let program = format!("node -e '{IMPOSTOR}' {}", first.proxy_port()?);
+    let mut impostor = world.ssh().starts(bob.name(), "node01", &program)?;
+
+    let move_on = "slurm-sim control drain node01; slurm-sim control requeue-delay 1";
+    world.site().administers(move_on).await?;
+    let requeue = format!("scontrol requeue {}", first.job()?);
+    alice.on("login", &requeue).await?;
+    let listening = |line: &str| line == "listening";
+    let soon = Duration::from_secs(10);
+    impostor.lines.awaits(soon, "its start", listening).await?;
+    let mut attempts = 0..;
+    let second = eventually!(30, "the session is on node02", {
+        let attempt: u32 = attempts.next().context("endless")?;
+        let path = format!("/port/5500/private-{attempt}");
+        alice.browser().gets(&path).await?.lacks("impostor");
+        let now = alice.session().await?;
+        ensure!(now.phase != "ended", "{now:?}");
+        let moved = now.phase == "connected" && now.node.as_deref() == Some("node02");
+        ensure!(moved, "{now:?}");
+        Ok(now)
+    })?;
+
+    let on_the_way = impostor.lines.so_far().len();
+    let new_token = alice.on("login", &token).await?;
+    ensure!(new_token != old_token, "the old proxy's token serves on");
+    // The tunnel is opened anew, and leads where the job is.
+    tunnel_of(&world).context("no tunnel")?.kill();
+    let ide = second.ide.as_deref().context("no IDE")?;
+    eventually!(20, "the IDE is back", {
+        alice.browser().gets("/port/5500/private").await?;
+        alice.browser().gets(ide).await?.shows("on node02")
+    })?;
+    let heard = impostor.lines.so_far();
+    ensure!(heard.len() == on_the_way, "asked after the move: {heard:?}");
+    let stray = |line: &&String| !line.contains("/_hpc-proxy/proof/") && !listening(line);
+    let stray: Vec<_> = heard.iter().filter(stray).collect();
+    ensure!(stray.is_empty(), "it heard more than a question: {stray:?}");
+    let heard = heard.join("\n");
+    for secret in [&old_token, &new_token] {
+        ensure!(!heard.contains(secret.trim()), "it was given a token");
+    }
     world.ends_cleanly().await
 }
 

@@ -8,6 +8,7 @@ mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
 mod endings;
+mod hostile_pages;
 mod impostors;
 mod its_assets_load_too;
 mod live_reload_reaches_the_browser;
@@ -16,7 +17,11 @@ mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
 mod other_ways_to_the_node;
 mod single_user;
+mod slurm_is_unwell;
 mod the_job_goes_away;
+mod the_lease_is_lost;
+mod the_login_node;
+mod the_manager_restarts;
 mod the_proxy_publishes_its_port;
 mod the_tunnel_drops;
 mod two_users_share_a_node;
@@ -24,7 +29,9 @@ mod wrong_ports;
 
 macro_rules! on_every_cluster {
     ($($chapter:ident: $($story:ident)+;)+) => {
-        on_one_cluster!(embedded Embedded $($($chapter $story)+)+; endings a_run_to_be_killed);
+        on_one_cluster!(embedded Embedded $($($chapter $story)+)+
+            the_login_node one_is_cut_off_while_another_logs_in_slowly
+            slurm_is_unwell slurm_talks_nonsense; endings a_run_to_be_killed);
         on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
 }
@@ -82,14 +89,29 @@ on_every_cluster! {
         a_dev_server_has_a_host_of_its_own
         nobody_else_gets_to_that_host
         a_page_on_a_host_of_its_own_is_alone;
+    hostile_pages:
+        a_dev_servers_page_is_not_the_managers
+        a_page_of_another_site_is_not_the_managers;
     wrong_ports:
         nothing_listens
         it_is_not_my_server;
     the_tunnel_drops:
         the_tunnel_drops_and_heals;
+    the_lease_is_lost:
+        a_deleted_lease_comes_back;
+    the_login_node:
+        the_login_nodes_sshd_is_restarted;
     the_job_goes_away:
         the_job_is_cancelled
-        the_job_is_requeued_to_another_node;
+        the_job_is_requeued_to_another_node
+        a_node_dies_and_its_job_moves;
+    the_manager_restarts:
+        the_manager_is_killed_and_comes_back
+        the_only_users_tunnel_comes_back
+        one_user_has_two_sessions
+        an_idle_session_is_cancelled;
+    slurm_is_unwell:
+        the_controller_is_down;
     other_ides:
         another_ide_gets_no_proxy;
     other_ways_to_the_node:
@@ -97,7 +119,8 @@ on_every_cluster! {
         the_proxy_listens_on_a_socket_alone;
     impostors:
         a_stale_lease_is_not_believed
-        an_impostor_on_the_old_port_gets_nothing;
+        an_impostor_on_the_old_port_gets_nothing
+        an_impostor_where_the_job_was_hears_nothing;
     single_user:
         the_tunnel_ends_at_the_configured_port
         a_taken_port_is_an_error_that_names_the_holder;

@@ -110,6 +110,56 @@ pub(crate) async fn the_job_is_requeued_to_another_node(cluster: &impl Cluster) 
     world.ends_cleanly().await
 }
 
+/// A node dies with all that ran on it: the same job comes up elsewhere, and the same address leads to
+/// what runs there and to nothing else.
+pub(crate) async fn a_node_dies_and_its_job_moves(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).await?;
+    let alice = world.user("alice");
+    let first = alice.opens_vscode().await?;
+    ensure!(first.node()? == "node01", "not the first node: {first:?}");
+    let lost = LiveServer::on(5500).showing("what ran on node01");
+    let live = alice.runs(lost).await?;
+    alice.browser().gets(&live.path("")).await?.sees("node01");
+
+    // Slurm's own delays are minutes.
+    let hasty = "slurm-sim control requeue-delay 1; slurm-sim control node-timeout 2";
+    world.site().loses("node01").await?;
+    world.site().administers(hasty).await?;
+    let moved = |now: &e2e::user::Session| {
+        now.phase == "connected" && now.node.as_deref() == Some("node02")
+    };
+    let second = alice
+        .awaits_session("the session is on node02", moved)
+        .await?;
+    ensure!(second.job()? == first.job()?, "another job: {second:?}");
+    ensure!(second.ide != first.ide, "the old IDE's token: {second:?}");
+    alice
+        .browser()
+        .gets(&live.path(""))
+        .await?
+        .has_status(502)
+        .lacks("what ran on node01");
+
+    let ide = second.ide.as_deref().unwrap_or_default();
+    alice.browser().gets(ide).await?.sees("on node02");
+    let server = LiveServer::on(5500).showing("what runs on node02");
+    let again = alice.runs_on(server, live.port()).await?;
+    ensure!(again.path("") == live.path(""));
+    alice
+        .browser()
+        .gets(&live.path(""))
+        .await?
+        .sees("what runs on node02")
+        .lacks("what ran on node01");
+    alice.browser().connects(&live.path("/ws")).await?;
+    let queue = alice.on("login", "squeue -h -t all -o '%i %T %N'").await?;
+    ensure!(
+        queue == format!("{} RUNNING node02\n", first.job()?),
+        "lost or doubled: {queue}"
+    );
+    world.ends_cleanly().await
+}
+
 async fn proxy_pid(user: &User<'_>, job: &str) -> anyhow::Result<u64> {
     let record = user
         .on("login", &format!("cat ~/.hpc-proxy/job-{job}.json"))

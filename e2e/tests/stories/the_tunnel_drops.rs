@@ -47,7 +47,7 @@ pub(crate) async fn the_tunnel_drops_and_heals(cluster: &impl Cluster) -> Story 
     world.ends_cleanly().await
 }
 
-fn tunnel_of(world: &World) -> Option<processes::Process> {
+pub(crate) fn tunnel_of(world: &World) -> Option<processes::Process> {
     processes::below(world.manager().pid())
         .into_iter()
         .find(|ssh| !ssh.values_of("-L").is_empty())

@@ -11,6 +11,7 @@ use argon2::{
     password_hash::{self, phc::PasswordHash},
 };
 use hpc_proxy::auth::{NoRandom, Token};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::names::TokenName;
@@ -117,8 +118,23 @@ impl FromStr for AccessToken {
 }
 
 /// The hash of a token's secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TokenHash(String);
+
+impl TryFrom<String> for TokenHash {
+    type Error = HashError;
+
+    fn try_from(text: String) -> Result<Self, HashError> {
+        text.parse()
+    }
+}
+
+impl From<TokenHash> for String {
+    fn from(hash: TokenHash) -> Self {
+        hash.0
+    }
+}
 
 impl TokenHash {
     /// In the PHC string format: for the file, never for a log.

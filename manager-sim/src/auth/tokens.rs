@@ -18,6 +18,7 @@ use hpc_proxy::{
     service::Peer,
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 use tokio::{
@@ -86,7 +87,7 @@ pub enum Refusal {
 }
 
 /// A token that was good when it was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Whom it signs in.
     pub user: UserName,

@@ -68,7 +68,7 @@ pub enum ConfigError {
     /// Nobody to serve.
     #[error("no `login` is given")]
     NoLogin,
-    /// A user twice.
+    /// A user twice on one cluster.
     #[error("user `{0}` has two logins")]
     TwoLogins(UserName),
     /// A cluster twice.
@@ -108,7 +108,9 @@ impl ConfigError {
             Self::NoLogin => {
                 "give `login`, such as `alice@login.example.org`, or `[[user]]`".into()
             }
-            Self::TwoLogins(_) => "leave one of them, in `login` and `[[user]]` together".into(),
+            Self::TwoLogins(_) => {
+                "leave one of them, in `login` and `[[user]]` together, or give each `[[user]]` another `cluster`".into()
+            }
             Self::TwoClusters(_) => "give each `[[cluster]]` a `name` of its own".into(),
             Self::NoIdentity => "leave it out, or take of `link`, `header`, `tokens`".into(),
             Self::NoHeader => "add `[trusted-header]` with `name` and `from`".into(),
@@ -131,9 +133,14 @@ fn of_setting(setting: &str) -> String {
         "ssh-config" | "key" => "give the absolute path of a file, in plain characters",
         "ide-kind" => "take `vscode` or `other`",
         "ide-command" | "hpc-proxy-command" => "leave the NUL byte out",
-        "time" => "give a time as Slurm reads it, such as `4:00:00` or `1-12`",
-        "mem" => "give a size as Slurm reads it, such as `8G`",
-        "partition" => "give the name of a partition, as `sinfo` shows it",
+        "time" | "max-time" => "give a time as Slurm reads it, such as `4:00:00` or `1-12`",
+        "mem" | "max-mem" => "give a size as Slurm reads it, such as `8G`",
+        "partition" | "partitions" => "give the name of a partition, as `sinfo` shows it",
+        "idle-timeout" => "give a time such as `30m`, `2h` or `1d`, or leave it out",
+        "sbatch-options" => "give long options of sbatch, such as `constraint`, without `--`",
+        "limits" => {
+            "let what a job asks for by default be within `max-time`, `max-cpus`, `max-mem` and `partitions`"
+        }
         "identity" => "take of `link`, `header`, `tokens`",
         "trusted-header.name" => "give the field that the front sets, such as `X-Forwarded-User`",
         "trusted-header.from" => {

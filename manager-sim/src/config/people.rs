@@ -86,6 +86,7 @@ pub(super) fn accounts(
     {
         accounts.push(Ssh {
             user: login.user.clone(),
+            cluster: None,
             login,
             config: usual.config.map(Path::to_owned),
             key: None,
@@ -128,6 +129,7 @@ fn user(
         all.find(|cluster| cluster.name.as_str() == name)
             .ok_or_else(|| no_account("user.cluster", NoAccount::NoSuchCluster(name.to_owned())))
     });
+    let several = clusters.len() > 1;
     let cluster = match (named, clusters) {
         (Some(named), _) => Some(named?),
         (None, [only]) => Some(only),
@@ -153,6 +155,9 @@ fn user(
     }
     Ok(Ssh {
         user,
+        cluster: cluster
+            .filter(|_| several)
+            .map(|cluster| cluster.name.clone()),
         login,
         config: config.or_else(|| usual.config.map(Path::to_owned)),
         key: settings.key,

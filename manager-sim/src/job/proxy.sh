@@ -33,11 +33,15 @@ HPC_PROXY_PUBLIC_URL=$url
 export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PUBLIC_URL
 
 own_files=("$lease.ide" "$lease.ide-token")
+ide_token=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
+
 # Each is complete when it appears under its name, and the port comes last: who sees it may read
 # the token.
-od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n' >"$lease.ide-token.new" &&
-  mv -f -- "$lease.ide-token.new" "$lease.ide-token" &&
-  printf '%s\n' "$IDE_PORT" >"$lease.ide.new" &&
-  mv -f -- "$lease.ide.new" "$lease.ide" ||
-  finish 1 "cannot write to \`$directory\`"
-
+publish_ide() {
+  mkdir -p -m 700 "$directory" &&
+    printf '%s' "$ide_token" >"$IDE_TOKEN_FILE.new" &&
+    mv -f -- "$IDE_TOKEN_FILE.new" "$IDE_TOKEN_FILE" &&
+    printf '%s\n' "$IDE_PORT" >"$lease.ide.new" &&
+    mv -f -- "$lease.ide.new" "$lease.ide"
+}
+[ "${#ide_token}" -eq 64 ] && publish_ide || finish 1 "cannot write to \`$directory\`"

@@ -3,7 +3,7 @@
 //! The script carries no `#SBATCH` lines (options travel in argv), and every value that comes
 //! from outside is one quoted word at its head; the rest is fixed text.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
@@ -30,6 +30,15 @@ pub enum IdeKind {
     Vscode,
     /// JupyterLab, RStudio: they bring their own, so no hpc-proxy is started for them.
     Other,
+}
+
+impl fmt::Display for IdeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vscode => "vscode",
+            Self::Other => "other",
+        })
+    }
 }
 
 /// Text names no kind of IDE.

@@ -12,19 +12,20 @@ use hpc_proxy::{
 };
 use http::{HeaderValue, header::SET_COOKIE};
 
-use super::{Router, Way};
+use super::{Router, Way, upstream};
 use crate::{
     auth::{By, Known},
     names::UserName,
     origin, port_hosts,
     problem::Problem,
+    sessions::Seen,
 };
 
 impl Router {
     /// The address of a session's port at a host of its own, for a browser that sees the manager
     /// at `own`.
-    pub(super) fn own_address(&self, user: &UserName, port: u16, own: &str) -> Option<String> {
-        let job = self.sessions.view(user)?.phase.job()?;
+    pub(super) fn own_address(&self, seen: &Seen, port: u16, own: &str) -> Option<String> {
+        let job = seen.view.phase.job()?;
         let name = PortName {
             port: TargetPort::new(port)?,
             session: Some(port_hosts::label(job)),
@@ -42,7 +43,7 @@ impl Router {
         }
         let wish = Wish::parse(query).ok_or(Problem::NoSuchPage)?;
         let hosts = self.port_hosts.as_ref().ok_or(Problem::NoSuchPage)?;
-        self.is_session_of(&who.user, &wish.name)?;
+        self.session_of(&who.user, &wish.name)?;
         let host = format!("{}{}", hosts.host(&wish.name), port_of(own.as_bytes()));
         let ticket = hosts
             .ticket(who, &host, SystemTime::now())
@@ -90,8 +91,8 @@ impl Router {
         };
         self.is_known_here(&user)?;
         *known = true;
-        self.is_session_of(&user, &name)?;
-        let upstream = self.upstream(&user)?;
+        let seen = self.session_of(&user, &name)?;
+        let upstream = upstream(Some(&seen))?;
         let (sibling, rest) = route::on_own_host(head.target())?;
         let port = sibling.unwrap_or(name.port);
         let target = format!("/port/{port}{rest}");
@@ -125,12 +126,11 @@ impl Router {
     }
 
     /// Says the same of a session that is another's and of one that never was.
-    fn is_session_of(&self, user: &UserName, name: &PortName) -> Result<(), Problem> {
-        let job = self.sessions.view(user).and_then(|view| view.phase.job());
-        if name.session.is_some() && job.map(port_hosts::label) == name.session {
-            Ok(())
-        } else {
-            Err(Problem::NotYourSession)
-        }
+    fn session_of(&self, user: &UserName, name: &PortName) -> Result<Seen, Problem> {
+        let session = name.session.as_ref().ok_or(Problem::NotYourSession)?;
+        let found = self
+            .sessions
+            .of_job(user, |job| port_hosts::label(job) == *session);
+        found.ok_or(Problem::NotYourSession)
     }
 }

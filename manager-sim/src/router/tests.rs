@@ -15,15 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    auth::{Ways, access_token::AccessToken, header::TrustedHeader, mint, tokens::Tokens},
+    auth::{
+        Ways, access_token::AccessToken, header::TrustedHeader, marks::Marks, mint, tokens::Tokens,
+    },
     cluster::Ssh,
     job::{Resources, script::Script},
     lease::Lease,
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
     sessions::Terms,
+    store::Store,
     token_command,
     transport::Transport,
+    wish::Limits,
 };
 
 #[test]
@@ -68,7 +72,7 @@ fn connected(address: SocketAddr) -> View {
             job: "7".parse().unwrap(),
             lease: Arc::clone(&lease),
         },
-        upstream: Some(Upstream::new(local_end, lease)),
+        upstream: Some(Upstream::new(local_end, lease, Arc::default())),
         ..View::new(IdeKind::Vscode)
     }
 }
@@ -83,6 +87,7 @@ impl Front {
         let directory = tempfile::tempdir().unwrap();
         let login = Ssh {
             user: alice(),
+            cluster: None,
             login: "alice@login".parse().unwrap(),
             config: None,
             key: None,
@@ -92,18 +97,20 @@ impl Front {
         let terms = Terms {
             script: Script::default(),
             kind: IdeKind::Vscode,
-            resources: Resources {
-                time: "1:00:00".parse().unwrap(),
-                cpus: std::num::NonZeroU32::MIN,
-                memory: None,
-                partition: None,
-            },
+            resources: Resources::plain("1:00:00".parse().unwrap()),
+            limits: Limits::default(),
+            max_sessions: 4,
+            idle_timeout: None,
         };
-        let sessions = Sessions::new(vec![login], terms, directory.path(), 0).unwrap();
+        let store = Arc::new(Store::open(directory.path()).unwrap());
+        let sessions =
+            Sessions::new(vec![login], terms, directory.path(), 0, Arc::clone(&store)).unwrap();
         let (view, seen) = watch::channel(connected(proxy));
         sessions.put(&alice(), seen);
         let key = Token::random().unwrap();
-        let signed_in = SignedIn::new(key.clone(), ways);
+        let marks = Marks::of(&store).unwrap();
+        let domain = "apps.example.org".parse().unwrap();
+        let signed_in = SignedIn::new(key.clone(), ways, marks.clone(), Arc::clone(&store));
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -111,7 +118,7 @@ impl Front {
             signed_in,
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
-            port_hosts: Some(PortHosts::new("apps.example.org".parse().unwrap(), key)),
+            port_hosts: Some(PortHosts::new(domain, key, marks, store)),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -623,9 +630,15 @@ async fn whoever_signs_out_is_known_nowhere() {
     let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
     let opened = front.sends(open, PAGE, "").await;
     let enter = sent_on(&opened, &format!("http://{OWN_HOST}"));
-    let out = front
-        .sends("POST /logout", "Origin: http://localhost\r\n", "")
-        .await;
+    let window = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let page = front.sends("GET /logout", window, "").await;
+    let (_, key) = page.split_once("name=\"page\" value=\"").unwrap();
+    let form = format!("page={}", key.split_once('"').unwrap().0);
+    let fields = format!(
+        "Origin: http://localhost\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    let out = front.sends("POST /logout", &fields, &form).await;
     assert!(out.contains("set-cookie: hpc_manager=; "), "{out}");
     requests(&mut asked);
     assert!(opens().await.starts_with("HTTP/1.1 401 "));

@@ -1,9 +1,10 @@
 //! Drives one session: asks the scheduler, reads the lease, holds the tunnel, and publishes how it
 //! stands. What follows from what is [`super::step`]'s business.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{future::pending, mem, sync::Arc, time::Duration};
 
-use hpc_proxy::text::chain;
+use hpc_proxy::{socket::Activity, text::chain};
+use jiff::Timestamp;
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -13,11 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Cluster, SshError},
-    job::{self, JobError, JobId, Resources, script::IdeKind},
+    job::{self, JobError, JobId, JobStatus, Resources, Told, script::IdeKind},
     lease::{self, Lease, LeaseError},
     local_end::{Address, LocalEnd},
     names::NodeName,
-    session::{Action, Event, Phase, step},
+    session::{
+        Action, Event, Phase,
+        reconcile::{Verdict, decide},
+        record::{Record, Stage},
+        step,
+    },
+    store::{Store, Table},
     tunnel::{Tunnel, TunnelError},
     upstream::Upstream,
 };
@@ -41,18 +48,34 @@ const GOOD_TUNNEL: Duration = Duration::from_secs(10);
 const LAST_WORDS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a session is to be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Order {
-    /// The batch script.
-    pub script: String,
+    /// What is kept of it.
+    pub record: Record,
+    /// How it begins.
+    pub start: Start,
     /// Whether a proxy runs in it.
     pub kind: IdeKind,
-    /// What it asks of the cluster.
-    pub resources: Resources,
-    /// The node it must be on, if any.
-    pub node: Option<NodeName>,
     /// The local end of its tunnel.
     pub address: Address,
+    /// How long nothing may go through it before it is cancelled, if that is bounded.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// How a session begins.
+#[derive(Debug)]
+pub enum Start {
+    /// With a job of its own.
+    New {
+        /// The batch script.
+        script: String,
+        /// What it asks of the cluster.
+        resources: Box<Resources>,
+        /// The node it must be on, if any.
+        node: Option<NodeName>,
+    },
+    /// With what an earlier manager kept of it.
+    Kept,
 }
 
 /// How a session stands, for everybody who waits.
@@ -66,16 +89,34 @@ pub struct View {
     pub upstream: Option<Upstream>,
     /// Whether a proxy runs in it.
     pub kind: IdeKind,
+    /// When Slurm will end it, once it runs.
+    pub ends: Option<std::time::Instant>,
 }
 
 impl View {
     /// That of a new session.
     pub fn new(kind: IdeKind) -> Self {
+        Self::at(Phase::Submitting, kind)
+    }
+
+    /// That of a session that was kept.
+    pub fn kept(stage: &Stage, kind: IdeKind) -> Self {
+        let phase = match stage.clone() {
+            Stage::Asked => Phase::Submitting,
+            Stage::Submitted { job } => Phase::Submitted { job },
+            Stage::Cancelling { job, why } => Phase::Cancelling { job, why },
+            Stage::Ended { job, why, .. } => Phase::Ended { job, why },
+        };
+        Self::at(phase, kind)
+    }
+
+    fn at(phase: Phase, kind: IdeKind) -> Self {
         Self {
-            phase: Phase::Submitting,
+            phase,
             trouble: None,
             upstream: None,
             kind,
+            ends: None,
         }
     }
 }
@@ -83,14 +124,17 @@ impl View {
 /// What a task of the driver brought.
 enum Outcome {
     Event(Event),
+    Told(Told),
     Opened(Box<Result<Tunnel, TunnelError>>),
 }
 
 /// The driver of one session.
 pub struct Driver {
     cluster: Arc<Cluster>,
+    store: Arc<Store>,
     order: Order,
     view: watch::Sender<View>,
+    activity: Arc<Activity>,
     cancel: CancellationToken,
     stop: CancellationToken,
     tasks: JoinSet<Outcome>,
@@ -104,21 +148,38 @@ pub struct Driver {
     failures: u32,
     scheduler_trouble: Option<String>,
     tunnel_trouble: Option<String>,
+    /// Whether somebody or something here wanted the end.
+    wants_end: bool,
+}
+
+/// How others reach a driver.
+#[derive(Debug)]
+pub struct Reins {
+    /// Where it publishes.
+    pub view: watch::Sender<View>,
+    /// When the session was last used.
+    pub activity: Arc<Activity>,
+    /// Asks it to cancel the job.
+    pub cancel: CancellationToken,
+    /// Asks it to leave the job.
+    pub stop: CancellationToken,
 }
 
 impl Driver {
-    /// A driver that publishes on `view`. `cancel` asks it to cancel the job, `stop` to leave it.
-    pub fn new(
-        cluster: Arc<Cluster>,
-        order: Order,
-        view: watch::Sender<View>,
-        cancel: CancellationToken,
-        stop: CancellationToken,
-    ) -> Self {
+    /// A driver that keeps its session in `store`.
+    pub fn new(cluster: Arc<Cluster>, store: Arc<Store>, order: Order, reins: Reins) -> Self {
+        let Reins {
+            view,
+            activity,
+            cancel,
+            stop,
+        } = reins;
         Self {
             cluster,
+            store,
             order,
             view,
+            activity,
             cancel,
             stop,
             tasks: JoinSet::new(),
@@ -130,19 +191,48 @@ impl Driver {
             failures: 0,
             scheduler_trouble: None,
             tunnel_trouble: None,
+            wants_end: false,
         }
     }
 
     /// Runs the session to its end, or until it is to be left.
     pub async fn run(mut self) {
-        // Neither a cancel nor a stop interrupts this: there would be a job that nobody knows of.
-        let submitted = self.submit().await;
-        self.take(submitted);
+        let begun = match mem::replace(&mut self.order.start, Start::Kept) {
+            Start::New {
+                script,
+                resources,
+                node,
+            } => self.submit(&script, &resources, node.as_ref()).await,
+            Start::Kept => self.reconcile().await,
+        };
+        if begun {
+            self.drive().await;
+        }
+        self.tasks.shutdown().await;
+        self.add_last_words().await;
+    }
+
+    async fn drive(&mut self) {
         while !self.view.borrow().phase.is_over() {
-            let cancelling = matches!(self.view.borrow().phase, Phase::Cancelling { .. });
+            let (cancelling, connected) = {
+                let phase = &self.view.borrow().phase;
+                let cancelling = matches!(phase, Phase::Cancelling { .. });
+                (cancelling, matches!(phase, Phase::Connected { .. }))
+            };
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                () = self.cancel.cancelled(), if !cancelling => self.take(Event::CancelAsked),
+                () = self.cancel.cancelled(), if !cancelling => {
+                    self.take(Event::CancelAsked("it was cancelled".into()));
+                }
+                idle = idle(&self.activity, self.order.idle_timeout), if connected => {
+                    let idle = idle.as_secs();
+                    let idle = match idle % 60 {
+                        0 => format!("{} min", idle / 60),
+                        _ => format!("{idle} s"),
+                    };
+                    let why = format!("it was idle for {idle}, and this manager cancels such sessions");
+                    self.take(Event::CancelAsked(why));
+                }
                 Some(joined) = self.tasks.join_next_with_id() => {
                     // Else it was aborted.
                     if let Ok((id, outcome)) = joined
@@ -156,32 +246,125 @@ impl Driver {
                 }
             }
         }
-        self.tasks.shutdown().await;
-        self.add_last_words().await;
     }
 
-    async fn submit(&self) -> Event {
-        let Order {
-            script,
-            resources,
-            node,
-            ..
-        } = &self.order;
-        match job::submit(&self.cluster, script, resources, node.as_ref()).await {
-            Ok(job) => Event::Submitted(job),
-            Err(error @ JobError::Ssh(SshError::Broken(_) | SshError::Deadline(_))) => {
-                Event::SubmitFailed(format!(
-                    "{}; if a job was submitted all the same, squeue shows it",
-                    chain(&error)
-                ))
+    /// Asks sbatch, and finds out what became of that; whether it did. Neither a cancel nor a stop
+    /// interrupts sbatch.
+    async fn submit(
+        &mut self,
+        script: &str,
+        resources: &Resources,
+        node: Option<&NodeName>,
+    ) -> bool {
+        // Before there can be a job, so that none is ever there that nobody knows of.
+        if let Err(error) = self.write().kept().await {
+            let why = format!("nothing was submitted: {}", chain(&error));
+            self.take(Event::SubmitFailed(why));
+            return true;
+        }
+        let id = &self.order.record.id;
+        match job::submit(&self.cluster, script, id, resources, node).await {
+            Ok(job) => self.take(Event::Submitted(job)),
+            Err(error) if is_unknown(&error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "sbatch did not say whether there is a job"
+                );
+                return self.reconcile().await;
             }
-            Err(error) => Event::SubmitFailed(chain(&error)),
+            Err(error) => self.take(Event::SubmitFailed(chain(&error))),
+        }
+        true
+    }
+
+    /// Looks for the job by the session's name until it is known what became of it; whether it is.
+    async fn reconcile(&mut self) -> bool {
+        loop {
+            let record = &self.order.record;
+            let found = tokio::select! {
+                () = self.stop.cancelled() => return false,
+                found = job::find(&self.cluster, &record.id) => found,
+            };
+            let trouble = match found {
+                Ok(found) => {
+                    let age = Timestamp::now().duration_since(record.created);
+                    let age = Duration::try_from(age).unwrap_or_default();
+                    let verdict = decide(&record.stage, &found, age);
+                    tracing::info!(?verdict, "looked for the job of a session");
+                    match verdict {
+                        Verdict::Adopt(job) => {
+                            self.take(Event::Submitted(job));
+                            self.poll_after(Duration::ZERO, job);
+                            return true;
+                        }
+                        Verdict::CancelAgain(job) => {
+                            let phase = self.view.borrow().phase.clone();
+                            self.wants_end = true;
+                            self.act(Action::Cancel(job), &phase);
+                            self.poll_after(FIRST_POLL, job);
+                            return true;
+                        }
+                        Verdict::Over(why) => {
+                            self.take(Event::FoundOver(why.into()));
+                            return true;
+                        }
+                        Verdict::LookAgain => {
+                            "it is not known yet whether there is a job; squeue is asked".to_owned()
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.failures += 1;
+                    chain(&error)
+                }
+            };
+            self.view.send_modify(|view| view.trouble = Some(trouble));
+            let pause = pause(self.failures).max(FIRST_RETRY * 4);
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Writes down how far it is.
+    fn write(&self) -> crate::store::OnItsWay {
+        let record = &self.order.record;
+        self.store.put(Table::Sessions, record.id.as_str(), record)
+    }
+
+    /// Keeps the phase, as far as the job could not tell it.
+    fn keep(&mut self, phase: &Phase) {
+        let stage = match phase.clone() {
+            Phase::Submitting => Stage::Asked,
+            Phase::Cancelling { job, why } => Stage::Cancelling { job, why },
+            Phase::Ended { job, why } => Stage::Ended {
+                job,
+                why,
+                at: Timestamp::now(),
+            },
+            phase => match phase.job() {
+                Some(job) => Stage::Submitted { job },
+                None => Stage::Asked,
+            },
+        };
+        if stage != self.order.record.stage {
+            self.order.record.stage = stage;
+            // Where it gets lost, squeue still tells.
+            drop(self.write());
         }
     }
 
     fn take_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Event(event) => self.take(event),
+            Outcome::Told(Told { status, left }) => {
+                let running = matches!(status, JobStatus::Running { .. });
+                let left = left.filter(|_| running);
+                let ends = left.and_then(|left| std::time::Instant::now().checked_add(left));
+                self.view.send_modify(|view| view.ends = ends);
+                self.take(Event::Polled(status));
+            }
             Outcome::Opened(opened) => match *opened {
                 Ok(tunnel) => {
                     self.opened = Some(tunnel);
@@ -202,21 +385,24 @@ impl Driver {
         if changed {
             self.polls_without_change = 0;
             tell(&phase);
+            self.keep(&phase);
         }
         self.act(action, &phase);
         if phase.job().is_some() && !phase.is_over() && (polled || changed) {
             self.poll_later(&phase);
         }
-        let trouble = self
-            .tunnel_trouble
-            .clone()
-            .or_else(|| self.scheduler_trouble.clone());
+        // Each may be the reason of the other.
+        let troubles = [&self.tunnel_trouble, &self.scheduler_trouble];
+        let mut troubles: Vec<String> = troubles.into_iter().flatten().cloned().collect();
+        troubles.dedup();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         let trouble = trouble.filter(|_| !phase.is_over());
         self.view.send_modify(|view| {
             view.upstream = match &phase {
                 Phase::Connected { lease, .. } => view.upstream.take().or_else(|| {
                     let local_end = LocalEnd::new(self.order.address.clone(), lease.proxy.clone());
-                    Some(Upstream::new(local_end, Arc::clone(lease)))
+                    let activity = Arc::clone(&self.activity);
+                    Some(Upstream::new(local_end, Arc::clone(lease), activity))
                 }),
                 _ => None,
             };
@@ -254,14 +440,18 @@ impl Driver {
             Event::TunnelUp => {
                 self.connected_since = Some(Instant::now());
                 self.tunnel_trouble = None;
+                // Nobody could use it before.
+                self.activity.touch();
             }
-            Event::CancelAsked => {
+            Event::CancelAsked(_) => {
+                self.wants_end = true;
                 self.tunnel_trouble = None;
                 self.failures = 0;
             }
             Event::Submitted(_)
             | Event::SubmitFailed(_)
             | Event::LeaseRead(_)
+            | Event::FoundOver(_)
             | Event::Cancelled => {}
         }
     }
@@ -314,15 +504,19 @@ impl Driver {
 
     fn poll_later(&mut self, phase: &Phase) {
         let Some(job) = phase.job() else { return };
-        let cluster = Arc::clone(&self.cluster);
         let pause = FIRST_POLL.mul_f32(1.5_f32.powi(self.polls_without_change.min(16) as i32));
         self.polls_without_change += 1;
+        self.poll_after(pause.min(LAST_POLL), job);
+    }
+
+    fn poll_after(&mut self, pause: Duration, job: JobId) {
+        let cluster = Arc::clone(&self.cluster);
         let poll = self.tasks.spawn(async move {
-            sleep(pause.min(LAST_POLL)).await;
-            Outcome::Event(match job::poll(&cluster, job).await {
-                Ok(status) => Event::Polled(status),
-                Err(error) => Event::PollFailed(chain(&error)),
-            })
+            sleep(pause).await;
+            match job::poll(&cluster, job).await {
+                Ok(told) => Outcome::Told(told),
+                Err(error) => Outcome::Event(Event::PollFailed(chain(&error))),
+            }
         });
         if let Some(before) = self.poll.replace(poll) {
             before.abort();
@@ -330,17 +524,45 @@ impl Driver {
     }
 
     /// A job that failed has often said why.
-    async fn add_last_words(&self) {
+    async fn add_last_words(&mut self) {
         let Phase::Ended { job: Some(job), .. } = self.view.borrow().phase else {
             return;
         };
-        if self.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() || self.wants_end {
             return;
         }
         let words = timeout(LAST_WORDS_DEADLINE, job::last_words(&self.cluster, job)).await;
         let words = words.ok().and_then(Result::ok);
         if let Some(words) = words.filter(|words| !words.is_empty()) {
+            if let Stage::Ended { why, .. } = &mut self.order.record.stage {
+                *why = format!("{why}: {words}");
+            }
+            drop(self.write());
             self.view.send_modify(|view| view.trouble = Some(words));
+        }
+    }
+}
+
+/// Whether there may be a job all the same. sbatch gives up on a controller that is busy, which may
+/// take the job later.
+fn is_unknown(error: &JobError) -> bool {
+    match error {
+        JobError::Ssh(SshError::Broken(_) | SshError::Deadline(_) | SshError::Io(_))
+        | JobError::Unreadable { .. } => true,
+        JobError::Refused { stderr, .. } => stderr.contains("timed out"),
+        JobError::Ssh(_) | JobError::ControllerDown { .. } => false,
+    }
+}
+
+/// Waits until nothing has gone through for so long; never, where that is not bounded.
+async fn idle(activity: &Activity, most: Option<Duration>) -> Duration {
+    let Some(most) = most else {
+        return pending().await;
+    };
+    loop {
+        match most.checked_sub(activity.idle()) {
+            Some(rest) if !rest.is_zero() => sleep(rest).await,
+            _ => return most,
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::{fs::Permissions, io, os::unix::fs::PermissionsExt};
 
-use hpc_proxy::{socket::Socket, streams};
+use hpc_proxy::streams;
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::mpsc,
     task::JoinSet,
     time::{Duration, sleep},
 };
+use tokio_util::either::Either;
 
 use super::{TunnelError, check_free};
 use crate::{
@@ -87,14 +88,14 @@ impl Local {
         }
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
+    async fn accept(&self) -> io::Result<Either<TcpStream, UnixStream>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(stream.into())
+                Ok(Either::Left(stream))
             }
-            Self::Unix(listener) => Ok(listener.accept().await?.0.into()),
+            Self::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
         }
     }
 }

@@ -11,6 +11,21 @@ use std::{
 /// How long anything may take here: a busy machine's worst.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What browsers say of a person who opens a page.
+pub(crate) const WINDOW: [(&str, &str); 3] = [
+    ("sec-fetch-site", "none"),
+    ("sec-fetch-mode", "navigate"),
+    ("sec-fetch-dest", "document"),
+];
+/// In which the manager's own page shows its key.
+pub(crate) const PAGE: &str = "x-hpc-manager-page";
+
+/// The key of a page of the manager's, if it has one.
+pub(crate) fn key_of(html: &str) -> Option<String> {
+    let (_, rest) = html.split_once("name=\"hpc-manager-page\" content=\"")?;
+    Some(rest.split_once('"')?.0.to_owned())
+}
+
 /// `hpc-manager` with nothing of ours in its environment but its directory.
 pub(crate) fn command(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-manager"));

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, linkat, openat, renameat, unlinkat};
 
 use super::{LeaseError, Place, place::file_name_safe};
 
@@ -72,6 +72,13 @@ impl Directory {
             path: path.clone(),
             opened,
         })
+    }
+
+    /// Whether its path leads to it still.
+    pub(super) fn is_in_place(&self) -> bool {
+        let id = |found: Metadata| (found.dev(), found.ino());
+        let now = fs::metadata(&self.path).map(id);
+        now.is_ok_and(|now| self.opened.metadata().map(id).is_ok_and(|own| own == now))
     }
 
     pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
@@ -139,6 +146,29 @@ impl Directory {
         Ok(())
     }
 
+    /// Puts a published file back where it is gone, unless its name was another's before that;
+    /// whether it did.
+    pub(super) fn restore(&self, published: &mut Published, instance: &str) -> io::Result<bool> {
+        match self.open_to_read(&published.name) {
+            Ok(found) => {
+                published.is_ours = FileId::of(&found.metadata()?) == published.file;
+                return Ok(false);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && published.is_ours => {}
+            Err(_) => return Ok(false),
+        }
+        let content = published.content.clone();
+        let staged = self.stage(&published.name, instance, content)?;
+        staged.sync()?;
+        match staged.publish_where_none_is() {
+            Ok(file) => *published = file,
+            // Another proxy was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
     fn open_to_read(&self, name: &OsStr) -> io::Result<File> {
         open_regular(|flags| openat(&self.opened, name, flags, Mode::empty()))
     }
@@ -178,16 +208,35 @@ impl Staged<'_> {
 
     /// Puts it in place of whatever has its name; a link there is replaced, not followed.
     pub(super) fn publish(mut self) -> io::Result<Published> {
-        let file = FileId::of(&self.file.metadata()?);
         if let Some(temporary) = &self.temporary {
             let directory = &self.directory.opened;
             renameat(directory, temporary, directory, &self.name)?;
         }
         self.temporary = None;
+        self.published()
+    }
+
+    /// Gives it its name unless something has that already: a rename would replace it.
+    fn publish_where_none_is(mut self) -> io::Result<Published> {
+        if let Some(temporary) = &self.temporary {
+            let directory = &self.directory.opened;
+            linkat(
+                directory,
+                temporary,
+                directory,
+                &self.name,
+                AtFlags::empty(),
+            )?;
+        }
+        self.published()
+    }
+
+    fn published(&mut self) -> io::Result<Published> {
         Ok(Published {
+            file: FileId::of(&self.file.metadata()?),
             name: std::mem::take(&mut self.name),
             content: std::mem::take(&mut self.content),
-            file,
+            is_ours: true,
         })
     }
 }
@@ -207,6 +256,8 @@ pub(super) struct Published {
     pub(super) name: OsString,
     content: Vec<u8>,
     file: FileId,
+    /// Whether it was there as it was put there when last looked at.
+    is_ours: bool,
 }
 
 /// Tells a file from a later one of the same name. The inode's number alone may be given to that

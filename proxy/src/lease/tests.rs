@@ -63,6 +63,49 @@ fn what_another_proxy_took_over_is_not_withdrawn() {
 }
 
 #[test]
+fn what_was_removed_is_put_back() {
+    let home = TempDir::new().unwrap();
+    let place = Place::in_home(home.path(), Some("123"), "node01");
+    let directory = home.path().join(".hpc-proxy");
+    let all = ["job-123.json", "job-123.token", "port", "token"];
+    let mut lease = Lease::publish(&place, &Record::example(1), &Token::random().unwrap()).unwrap();
+    assert_eq!(lease.restore().unwrap(), 0);
+    fs::remove_file(place.port_file()).unwrap();
+    fs::remove_file(place.record_file()).unwrap();
+    assert_eq!(lease.restore().unwrap(), 2);
+    assert_eq!(files(&directory), all);
+
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(lease.restore().unwrap(), 4);
+    assert_eq!(files(&directory), all);
+    assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
+    for name in all {
+        let mode = fs::metadata(directory.join(name)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    // And it is still its own to withdraw.
+    drop(lease);
+    assert!(files(&directory).is_empty());
+}
+
+#[test]
+fn what_another_proxy_took_over_is_not_put_back() {
+    let home = TempDir::new().unwrap();
+    let place = |job| Place::in_home(home.path(), Some(job), "node01");
+    let token = || Token::random().unwrap();
+    let mut first = Lease::publish(&place("1"), &Record::example(1), &token()).unwrap();
+    let second = Lease::publish(&place("2"), &Record::example(2), &token()).unwrap();
+    assert_eq!(first.restore().unwrap(), 0);
+    assert_eq!(fs::read_to_string(place("1").port_file()).unwrap(), "2\n");
+    drop(second);
+    assert_eq!(first.restore().unwrap(), 0);
+    assert_eq!(
+        files(&home.path().join(".hpc-proxy")),
+        ["job-1.json", "job-1.token"]
+    );
+}
+
+#[test]
 fn two_jobs_share_a_home() {
     let home = TempDir::new().unwrap();
     let token = Token::random().unwrap();

@@ -118,7 +118,7 @@ async fn many_connections_go_through_one_bridge() {
     let token = &proxy.token;
     let ask = async |number: u32| {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
-        sender.send(theirs.into()).await.unwrap();
+        sender.send(theirs).await.unwrap();
         let fields = format!("X-Hpc-Proxy-Token: {token}\r\nConnection: close\r\n");
         let asked = request(&format!("/port/{port}/{number}"), &fields);
         ours.write_all(asked.as_bytes()).await.unwrap();

@@ -116,8 +116,7 @@ impl Exec {
             let _ = answers.close().await;
         };
         let abandoned = tokio::select! {
-            // Everything is killed then.
-            () = stop.cancelled() => false,
+            () = stop.cancelled() => true,
             () = output => false,
             () = feed(&mut requests, stdin, group) => true,
         };

@@ -10,12 +10,12 @@ mod layout;
 mod place;
 mod pump;
 mod server;
+mod sshd;
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,12 +24,10 @@ use anyhow::{Context, bail, ensure};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::layout::Layout;
 use self::place::Places;
+use self::sshd::Sshd;
 use crate::clock::Time;
 use crate::cluster::Health;
 use crate::control::ShapeArgs;
@@ -46,6 +44,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 const POLL: Duration = Duration::from_millis(10);
+
+/// How often the running cluster is looked after.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How often orphans that have ended are taken in.
 const REAP: Duration = Duration::from_secs(1);
@@ -142,38 +143,30 @@ fn run_inner(args: &Args) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let (token, tasks) = (CancellationToken::new(), TaskTracker::new());
     let places = Places::new(&layout, &names, cluster.virtual_users.clone())?;
-    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)));
-    let listener = listener.context("cannot listen")?;
-    let port = listener
-        .local_addr()
-        .context("cannot find the port")?
-        .port();
+    let mut sshd = Sshd::new(places, runtime.handle().clone())?;
+    let port = sshd.port();
     layout.write_client_config(port)?;
-    runtime.spawn(tasks.track_future(server::serve(
-        listener,
-        Arc::new(places),
-        token.clone(),
-        tasks.clone(),
-    )));
+    sshd.set(true)?;
     await_nodes(&spool, &mut nodes)?;
     announce(&layout, port, users, &names)?;
 
     let mut orphans = Orphans::default();
-    while stop.recv_timeout(REAP) == Err(RecvTimeoutError::Timeout) {
+    while stop.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         orphans.take_in();
-        if let Some(dead) = nodes
-            .iter_mut()
-            .find_map(|node| node.try_wait().ok().flatten())
-        {
-            bail!("a node's daemon has ended: {dead}");
-        }
+        sshd.set(spool.read().context("cannot read the spool")?.knobs.sshd_up)?;
+        // A node that died is the cluster's weather, not our end.
+        let died = |node: &mut Child| node.try_wait().ok().flatten();
+        nodes.retain_mut(|node| match died(node) {
+            Some(status) => {
+                tracing::warn!(%status, "a node's daemon has ended");
+                false
+            }
+            None => true,
+        });
     }
-    token.cancel();
-    tasks.close();
     runtime
-        .block_on(async { tokio::time::timeout(STOP_DEADLINE, tasks.wait()).await })
+        .block_on(async { tokio::time::timeout(STOP_DEADLINE, sshd.end()).await })
         .ok();
     runtime.shutdown_timeout(Duration::from_millis(100));
     for node in &mut nodes {
@@ -245,10 +238,15 @@ struct Orphans {
     /// Zombies seen last time. Our own children are waited for at once, so one that is seen twice
     /// is an orphan.
     seen: Vec<i32>,
+    last: Option<Instant>,
 }
 
 impl Orphans {
     fn take_in(&mut self) {
+        if self.last.is_some_and(|last| last.elapsed() < REAP) {
+            return;
+        }
+        self.last = Some(Instant::now());
         let me = Pid::this().as_raw();
         let zombies: Vec<i32> = processes::all()
             .into_iter()

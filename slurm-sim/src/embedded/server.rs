@@ -1,5 +1,7 @@
 //! The SSH side: who may log in, and which channels they may open.
 
+use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use russh::server::{
 };
 use russh::{Channel, ChannelOpenFailure};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +36,9 @@ pub(super) async fn serve(
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
+        let Ok((line, stream)) = two_handles(stream) else {
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let login = Login {
             places: Arc::clone(&places),
@@ -43,8 +48,20 @@ pub(super) async fn serve(
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn(login.converse(stream));
+        let converse = login.converse(stream);
+        tasks.spawn(async move {
+            converse.await;
+            // The session's own task may still hold it, when it was not the client who ended it.
+            let _ = line.shutdown(Shutdown::Both);
+        });
     }
+}
+
+/// A connection, and another handle of it with which to hang up.
+fn two_handles(stream: TcpStream) -> io::Result<(std::net::TcpStream, TcpStream)> {
+    let line = stream.into_std()?;
+    let stream = TcpStream::from_std(line.try_clone()?)?;
+    Ok((line, stream))
 }
 
 /// One client on one host.
@@ -147,7 +164,7 @@ impl Handler for Login {
             .and_then(|port| self.places.resolve(host, port));
         match target {
             Some(Target::Address(address, port)) => {
-                let dial = tokio::net::TcpStream::connect((address, port));
+                let dial = TcpStream::connect((address, port));
                 self.tasks
                     .spawn(forward::carry(channel, reply, dial, self.stop.clone()));
             }
