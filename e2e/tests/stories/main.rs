@@ -7,6 +7,7 @@
 mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
+mod both_in_a_browser;
 mod endings;
 mod hostile_pages;
 mod impostors;
@@ -80,6 +81,8 @@ on_every_cluster! {
     two_users_share_a_node:
         two_users_have_the_same_ports
         two_users_share_a_node;
+    both_in_a_browser:
+        both_work_by_the_managers_page;
     a_localhost_of_ones_own:
         squatters_are_no_obstacle
         a_private_server_is_locked
