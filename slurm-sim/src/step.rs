@@ -108,7 +108,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     });
     remark_when_cancelled(&launch, &child, &output)?;
     let mut stdin = child.stdin.take().context("piped")?;
-    thread::spawn(move || io::copy(&mut &input, &mut stdin));
+    thread::spawn(move || copy(&input, &mut stdin));
     let streams = [
         pump(child.stdout.take().context("piped")?, Frame::Out, &output),
         pump(child.stderr.take().context("piped")?, Frame::Err, &output),
@@ -199,9 +199,20 @@ fn remark_when_cancelled(
     Ok(())
 }
 
+/// Passes on what comes as soon as it comes; splice(2), which the standard library's copy takes, waits for
+/// more to send with it.
+fn copy(mut from: impl Read, to: &mut impl Write) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..n]).is_err() {
+            return;
+        }
+    }
+}
+
 /// Passes input on to a step until it ends.
-pub(crate) fn feed(mut input: impl Read, mut to: TcpStream) {
-    let _ = io::copy(&mut input, &mut to);
+pub(crate) fn feed(input: impl Read, mut to: TcpStream) {
+    copy(input, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }
 

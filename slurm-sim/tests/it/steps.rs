@@ -56,6 +56,19 @@ fn a_step_is_refused_to_strangers_and_without_a_running_job() {
 }
 
 #[test]
+fn what_is_said_goes_through_at_once() {
+    let (sim, job) = running();
+    let line = format!(
+        "(echo hello; until [ -e heard ]; do sleep 0.02; done) | srun --overlap --jobid={job} cat | \
+         (read -r word; echo \"$word\"; touch heard; cat)"
+    );
+    assert_eq!(
+        sim.run("alice", &format!("timeout 10 sh -c '{line}'")).ok(),
+        "hello"
+    );
+}
+
+#[test]
 fn a_step_needs_a_job_that_runs() {
     let sim = Sim::new(&["--kill-wait", "1"]);
     let waits = sim.submits("--hold", SLEEPER);
