@@ -9,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use hpc_proxy::auth::NoRandom;
+use hpc_proxy::{auth::NoRandom, streams::GREETING};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     process::Command,
     time::timeout,
 };
 
 use crate::{
-    job::one_line,
+    job::{JobId, one_line},
     names::{ClusterName, Login, NodeName, UserName},
     shell::quote,
     transport::Transport,
@@ -56,6 +56,8 @@ pub struct Ssh {
     pub key: Option<PathBuf>,
     /// How its nodes are reached.
     pub transport: Transport,
+    /// The hpc-proxy program on its nodes.
+    pub hpc_proxy: String,
 }
 
 impl Ssh {
@@ -215,6 +217,21 @@ impl Cluster {
         Lifeline::open(&self.ssh, options).await
     }
 
+    /// A step of the job on its node, which carries connections to the proxy: see [`hpc_proxy::streams`].
+    pub(crate) async fn step(
+        &self,
+        job: JobId,
+        node: &NodeName,
+    ) -> Result<(Lifeline, impl AsyncRead + AsyncWrite + Unpin + use<>), SshError> {
+        let control = self.master.ready().await?;
+        let options = [["-S", control], ["-o", "ControlMaster=no"]];
+        let command = step_command(&self.ssh.hpc_proxy, job, node);
+        let mut step =
+            Lifeline::start(&self.ssh, options.as_flattened(), &command, GREETING).await?;
+        let carrier = step.take_streams().expect("nobody else took them");
+        Ok((step, carrier))
+    }
+
     /// Ends the shared connection.
     pub async fn close(&self) {
         self.master.close().await;
@@ -251,6 +268,19 @@ impl Cluster {
             stderr,
         })
     }
+}
+
+/// It shares the resources of the job's other step. What a login profile sets for proxies of its own would
+/// lead to those.
+fn step_command(hpc_proxy: &str, job: JobId, node: &NodeName) -> String {
+    let hpc_proxy = quote(hpc_proxy).unwrap_or_default();
+    let script = format!(
+        "for name in $(env | sed -n 's/^\\(HPC_PROXY_[A-Z_]*\\)=.*/\\1/p'); do unset \"$name\"; done; \
+         exec srun --overlap --jobid={job} --nodelist={node} --nodes=1 --ntasks=1 --mem=0 --quiet \
+         {hpc_proxy} bridge --streams"
+    );
+    let script = quote(&script).unwrap_or_default();
+    format!("exec sh -c {script}")
 }
 
 /// What comes out of a pipe, up to the limit; where it breaks is where it ends.
@@ -301,6 +331,7 @@ mod tests {
             config: Some("/conf".into()),
             key: None,
             transport: Transport::Login,
+            hpc_proxy: "hpc-proxy".into(),
         };
         let line = |ssh: &Ssh| {
             let command = ssh.client(&[], "true");
@@ -329,6 +360,7 @@ mod tests {
             config: Some("/it's %h".into()),
             key: Some("/keys/alice".into()),
             transport: Transport::Jump,
+            hpc_proxy: "hpc-proxy".into(),
         };
         let jump = ssh.jump("/run/a.ctl").unwrap();
         assert_eq!(

@@ -228,8 +228,8 @@ struct Settings {
     #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
     ssh_config: Option<PathBuf>,
     /// How proxies on nodes are reached: `login` (the login node connects to the node), `jump` (ssh to the
-    /// node itself, where the proxy listens on the loopback alone) or `jump-socket` (the same, to a Unix
-    /// socket in the user's home) [default: login].
+    /// node itself, where the proxy listens on the loopback alone), `jump-socket` (the same, to a Unix
+    /// socket in the user's home) or `srun` (a step of the job) [default: login].
     #[arg(long, env = "HPC_MANAGER_TRANSPORT", value_name = "TRANSPORT")]
     transport: Option<String>,
     /// Where the tunnel begins on 127.0.0.1, with a single login [default: 9000].
@@ -500,6 +500,10 @@ impl Settings {
         settings
     }
 
+    fn hpc_proxy(&self) -> &str {
+        self.hpc_proxy_command.as_deref().unwrap_or("hpc-proxy")
+    }
+
     /// Everybody's account, each user once.
     fn accounts(&self, wrong: &mut Gathered) -> Vec<Ssh> {
         let (users, clusters) = (self.user.clone(), self.cluster.clone());
@@ -510,6 +514,7 @@ impl Settings {
         let usual = people::Usual {
             config: self.ssh_config.as_deref(),
             transport: transport.and_then(|it| wrong.ok(it)).unwrap_or_default(),
+            hpc_proxy: self.hpc_proxy(),
         };
         let accounts = people::accounts(&self.login, users, clusters, usual, wrong);
         let mut users = BTreeSet::new();
@@ -571,6 +576,7 @@ impl Settings {
         mut wrong: Gathered,
     ) -> Result<Serve, ConfigErrors> {
         let logins = self.accounts(&mut wrong);
+        let hpc_proxy = self.hpc_proxy().to_owned();
         // Where something could not be read, that may have been it.
         if logins.is_empty() && !wrong.is_any() {
             wrong.push(ConfigError::NoLogin);
@@ -660,7 +666,7 @@ impl Settings {
                 local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
                 script: JobScript {
                     kind,
-                    hpc_proxy: self.hpc_proxy_command.unwrap_or_else(|| "hpc-proxy".into()),
+                    hpc_proxy,
                     ide_command: self
                         .ide_command
                         .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),

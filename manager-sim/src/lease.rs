@@ -20,7 +20,9 @@ use crate::{
 /// Where a session's proxy and IDE are, and their secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The node that it is of.
+    /// The job that it is of.
+    pub job: JobId,
+    /// Where that runs.
     pub node: NodeName,
     /// Who the proxy is.
     pub proxy: Identity,
@@ -119,6 +121,7 @@ impl Lease {
             token: IdeToken("secret".into()),
         };
         Self {
+            job: "7".parse().expect("a number"),
             node,
             door: Door::Port(proxy.port),
             proxy,
@@ -213,6 +216,7 @@ fn assemble(
     };
     let token = Token::parse(token.as_bytes())?;
     Ok(Lease {
+        job,
         node: node.clone(),
         proxy: Identity {
             instance: record.instance,

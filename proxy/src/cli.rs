@@ -82,7 +82,7 @@ enum Command {
     Ports(OutputArgs),
     /// Joins stdin and stdout to the running proxy of this job or node, for
     /// `ssh LOGIN srun --overlap --jobid JOB hpc-proxy bridge`.
-    Bridge,
+    Bridge(BridgeArgs),
     /// Tells what this node offers, what is missing, and what follows from it.
     Doctor(OutputArgs),
     /// Prints a TCP port of this node that is free now.
@@ -182,6 +182,13 @@ struct UrlArgs {
     /// Where browsers see this proxy, as a session's manager says.
     #[arg(long, env = "HPC_PROXY_PUBLIC_URL", value_name = "URL", value_parser = values::public_url)]
     public_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct BridgeArgs {
+    /// Carries many connections at once, by yamux, as hpc-manager's `transport = "srun"` does.
+    #[arg(long)]
+    streams: bool,
 }
 
 #[derive(Debug, Args)]
@@ -295,7 +302,10 @@ pub(crate) enum Action {
     Serve(Serve),
     Url(Url),
     Ports(Output),
-    Bridge,
+    Bridge {
+        /// Whether stdin and stdout carry many connections.
+        streams: bool,
+    },
     Doctor(Output),
     FreePort,
     SocketPath(SocketPath),
@@ -401,7 +411,7 @@ impl Cli {
             Some(Command::Serve(serve)) => Action::Serve(serve.check()),
             Some(Command::Url(url)) => Action::Url(url.check()),
             Some(Command::Ports(output)) => Action::Ports(output.check()),
-            Some(Command::Bridge) => Action::Bridge,
+            Some(Command::Bridge(BridgeArgs { streams })) => Action::Bridge { streams },
             Some(Command::Doctor(output)) => Action::Doctor(output.check()),
             Some(Command::FreePort) => Action::FreePort,
             Some(Command::SocketPath(SocketPathArgs { name, sockets })) => {

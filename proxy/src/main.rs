@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         Action::Serve(serve) => serve::serve(&config, serve),
         Action::Url(url) => url::print(&config, url),
         Action::Ports(output) => list::print(&config, *output),
-        Action::Bridge => bridge::join(&config).map_err(Failure::from),
+        Action::Bridge { streams: false } => bridge::join(&config).map_err(Failure::from),
+        Action::Bridge { streams: true } => bridge::join_streams(&config).map_err(Failure::from),
         Action::Doctor(output) => match doctor::print(&config, *output) {
             Ok(true) => Ok(()),
             // What is wrong has been said.

@@ -122,7 +122,8 @@ on_every_cluster! {
         only_its_user_connects_to_it;
     other_ways_to_the_node:
         the_proxy_listens_on_the_loopback_alone
-        the_proxy_listens_on_a_socket_alone;
+        the_proxy_listens_on_a_socket_alone
+        a_step_of_the_job_leads_to_the_proxy;
     impostors:
         a_stale_lease_is_not_believed
         an_impostor_on_the_old_port_gets_nothing

@@ -7,7 +7,7 @@ rm -f -- "$lease.json" "$lease.token" "$lease.ide" "$lease.ide-token"
 
 case $transport in
 login) listen=(--port 0) ;;
-jump) listen=(--bind 127.0.0.1 --port 0) ;;
+jump | srun) listen=(--bind 127.0.0.1 --port 0) ;;
 jump-socket) listen=(--listen "unix:$lease.sock") ;;
 esac
 # What a login profile sets for proxies of its own would move this one out of the manager's sight.

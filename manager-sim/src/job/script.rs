@@ -455,6 +455,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
         for (transport, options) in [
             (Transport::Login, "--port 0"),
             (Transport::Jump, "--bind 127.0.0.1 --port 0"),
+            (Transport::Srun, "--bind 127.0.0.1 --port 0"),
             (
                 Transport::JumpSocket,
                 "--listen unix:HOME/.hpc-proxy/job-7.sock",
