@@ -72,6 +72,10 @@ struct Arguments {
     /// Only what a manager for a lab costs, which alone is replaced in the results.
     #[arg(long)]
     lab: bool,
+    /// How many users that lab has.
+    #[arg(long, default_value_t = LAB.users, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    lab_users: u32,
     /// Only the loads whose name holds this, which are printed alone.
     #[arg(long, value_name = "TEXT")]
     load: Option<String>,
@@ -120,7 +124,7 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
         return Ok(good);
     }
     if arguments.lab {
-        let (part, good) = of_a_lab(&program, &peers).await?;
+        let (part, good) = of_a_lab(&program, &peers, arguments).await?;
         let written = fs::read_to_string(&arguments.results).unwrap_or_default();
         write_down(arguments, &results::with_part(&written, &part))?;
         return Ok(good);
@@ -137,7 +141,7 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
     say(&table)?;
     let (compared, good) = compare(&program, &peers, arguments, "").await?;
     say(&compared)?;
-    let (lab, lab_is_good) = of_a_lab(&program, &peers).await?;
+    let (lab, lab_is_good) = of_a_lab(&program, &peers, arguments).await?;
     let text = format!("{head}\n{table}\n{compared}\n{private}");
     write_down(arguments, &results::with_part(&text, &lab))?;
     Ok(good && lab_is_good && alone.iter().all(Row::is_good))
@@ -149,9 +153,17 @@ fn write_down(arguments: &Arguments, text: &str) -> Result<()> {
 }
 
 /// What a manager for a lab costs, as a part of the results, and whether that is within its limits.
-async fn of_a_lab(program: &Program, peers: &Peers) -> Result<(String, bool)> {
+async fn of_a_lab(
+    program: &Program,
+    peers: &Peers,
+    arguments: &Arguments,
+) -> Result<(String, bool)> {
     let (commit, machine) = (machine::commit(".".as_ref())?, machine::machine());
-    let rows = lab::measure(program, peers, LAB).await?;
+    let size = lab::Size {
+        users: arguments.lab_users,
+        ..LAB
+    };
+    let rows = lab::measure(program, peers, size).await?;
     let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
     let table = results::table("a manager", &rows);
     let part = format!(
