@@ -23,7 +23,6 @@ use http::{
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
@@ -47,7 +46,7 @@ const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
 /// How long the manager's page waits for the list of dev servers, without which it can be read.
-const LIST_PATIENCE: Duration = Duration::from_millis(700);
+const LIST_PATIENCE: Duration = Duration::from_millis(50);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -296,8 +295,10 @@ impl Router {
             "/" if reads => {
                 let seen = self.selected(&user, &head.fields);
                 // A page must come, whatever became of the way to the node.
-                let servers = timeout(LIST_PATIENCE, self.servers(seen.as_ref())).await;
-                let servers = servers.ok().and_then(Result::ok).flatten();
+                let servers = match upstream(seen.as_ref()) {
+                    Ok(upstream) => upstream.servers_within(LIST_PATIENCE).await,
+                    Err(_) => None,
+                };
                 let address = |port| self.own_address(seen.as_ref()?, port, own);
                 let all = self.sessions.list(&user);
                 let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
