@@ -42,3 +42,27 @@ impl Gate {
 pub(super) async fn pass(semaphore: &Semaphore) -> SemaphorePermit<'_> {
     semaphore.acquire().await.expect("never closed")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_when_enough_connect_waits_its_turn() {
+        let (gate, long) = (Gate::default(), Duration::from_secs(3600));
+        let mut connecting = Vec::new();
+        for _ in 0..CONNECTING {
+            connecting.push(gate.connect().await);
+        }
+        let mut next = Box::pin(gate.connect());
+        timeout(long, &mut next).await.unwrap_err();
+        // Commands go on meanwhile.
+        timeout(long, gate.command()).await.unwrap();
+        connecting.pop();
+        timeout(long, next).await.unwrap();
+    }
+}
