@@ -23,6 +23,7 @@ use http::{
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
@@ -46,7 +47,7 @@ const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
 /// How long the manager's page waits for the list of dev servers, without which it can be read.
-const LIST_PATIENCE: Duration = Duration::from_millis(50);
+const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -295,10 +296,8 @@ impl Router {
             "/" if reads => {
                 let seen = self.selected(&user, &head.fields);
                 // A page must come, whatever became of the way to the node.
-                let servers = match upstream(seen.as_ref()) {
-                    Ok(upstream) => upstream.servers_within(LIST_PATIENCE).await,
-                    Err(_) => None,
-                };
+                let servers = timeout(LIST_PATIENCE, self.servers(seen.as_ref())).await;
+                let servers = servers.ok().and_then(Result::ok).flatten();
                 let address = |port| self.own_address(seen.as_ref()?, port, own);
                 let all = self.sessions.list(&user);
                 let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();

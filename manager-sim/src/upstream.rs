@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,10 +58,6 @@ struct Way {
     local_end: LocalEnd,
     lease: Arc<Lease>,
     activity: Arc<Activity>,
-    /// What the last list was.
-    listed: Mutex<Option<Vec<Listening>>>,
-    /// Held while the list is asked for.
-    listing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl PartialEq for Upstream {
@@ -92,8 +88,6 @@ impl Upstream {
             local_end,
             lease,
             activity,
-            listed: Mutex::default(),
-            listing: Arc::default(),
         }))
     }
 
@@ -141,34 +135,6 @@ impl Upstream {
         let List { mut ports } = serde_json::from_slice(&body)?;
         ports.retain(|server| TargetPort::new(server.port) != Some(self.lease().ide_port));
         Ok(ports)
-    }
-}
-
-impl Upstream {
-    /// The same for who cannot wait longer than `patience`: what comes later is there the next time, and
-    /// until then what came before.
-    pub async fn servers_within(&self, patience: Duration) -> Option<Vec<Listening>> {
-        if let Ok(turn) = Arc::clone(&self.0.listing).try_lock_owned() {
-            let upstream = self.clone();
-            // It ends by its own deadline.
-            let asking = tokio::spawn(async move {
-                let servers = upstream.servers().await;
-                if let Err(error) = &servers {
-                    let error = error as &dyn std::error::Error;
-                    tracing::warn!(%upstream, error, "no list of servers");
-                }
-                upstream.set_listed(servers.ok());
-                drop(turn);
-            });
-            let _ = timeout(patience, asking).await;
-        }
-        let listed = self.0.listed.lock();
-        listed.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_listed(&self, servers: Option<Vec<Listening>>) {
-        let listed = self.0.listed.lock();
-        *listed.unwrap_or_else(PoisonError::into_inner) = servers;
     }
 }
 
@@ -249,25 +215,6 @@ mod tests {
             "{request}"
         );
         assert!(request.contains(&format!("X-Hpc-Proxy-Token: {}", own.token.reveal())));
-    }
-
-    #[tokio::test]
-    async fn a_list_that_comes_late_is_there_the_next_time() {
-        let own = identity();
-        let (listener, upstream) = upstream(&own).await;
-        assert!(upstream.servers_within(Duration::ZERO).await.is_none());
-        // While one list is asked for, no other is: the peer answers one.
-        let (_, late) = tokio::join!(peer(listener, own), async {
-            let done = upstream.0.listing.lock().await;
-            drop(done);
-            let listed = upstream.0.listed.lock().unwrap();
-            listed.clone()
-        });
-        let ports: Vec<_> = late.unwrap().iter().map(|server| server.port).collect();
-        assert_eq!(ports, [5500]);
-        // Nobody answers any more, and what was is not shown for ever.
-        let now = upstream.servers_within(OWN_PAGE_DEADLINE).await;
-        assert!(now.is_none(), "{now:?}");
     }
 
     // S7.
