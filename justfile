@@ -120,6 +120,7 @@ fuzz SECONDS="1800" *TARGETS:
 release:
     cargo build --release --package hpc-proxy --bin hpc-proxy
     cargo build --release --package bench --bins
+    cargo build --release --package manager-sim --package slurm-sim --package ide-stand-in --bins
 
 # Remove what killed runs left behind: containers, networks, directories
 clean:

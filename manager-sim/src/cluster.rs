@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     process::Command,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -24,9 +26,11 @@ use crate::{
     transport::Transport,
 };
 
+mod gate;
 mod lifeline;
 mod master;
 
+pub use gate::Gate;
 pub(crate) use lifeline::Lifeline;
 use master::Master;
 pub(crate) use master::literal_socket_path;
@@ -171,17 +175,22 @@ pub enum SshError {
 pub struct Cluster {
     ssh: Ssh,
     master: Master,
+    gate: Arc<Gate>,
+    commands: Semaphore,
 }
 
 impl Cluster {
-    /// Connects to nothing yet. The shared connection gets its socket at `control`.
+    /// Connects to nothing yet. The shared connection gets its socket at `control`; `gate` is the login
+    /// node's.
     ///
     /// # Errors
     /// When ssh cannot have a socket there.
-    pub fn new(ssh: Ssh, control: &Path) -> Result<Self, SshError> {
+    pub fn new(ssh: Ssh, control: &Path, gate: Arc<Gate>) -> Result<Self, SshError> {
         Ok(Self {
-            master: Master::new(ssh.clone(), control)?,
+            master: Master::new(ssh.clone(), control, Arc::clone(&gate))?,
             ssh,
+            gate,
+            commands: Semaphore::new(gate::COMMANDS_OF_AN_ACCOUNT),
         })
     }
 
@@ -190,11 +199,14 @@ impl Cluster {
         &self.ssh
     }
 
-    /// Runs `command`, POSIX shell text, in the account's home, with `stdin`.
+    /// Runs `command`, POSIX shell text, in the account's home, with `stdin`, once it is its turn.
     ///
     /// # Errors
     /// When it is not known to have run to its end, within its deadline.
     pub async fn run(&self, command: &str, stdin: &[u8]) -> Result<Output, SshError> {
+        // The account's own first: one that hangs takes no more from the others.
+        let _own = gate::pass(&self.commands).await;
+        let _all = self.gate.command().await;
         timeout(COMMAND_DEADLINE, self.attempt(command, stdin))
             .await
             .unwrap_or(Err(SshError::Deadline(COMMAND_DEADLINE)))
@@ -209,11 +221,13 @@ impl Cluster {
         let control = self.master.ready().await?;
         let proxy = format!("ProxyCommand={}", self.ssh.jump(control)?);
         let options = [&["-o", &proxy][..], options].concat();
+        let _connecting = self.gate.connect().await;
         Lifeline::open(&self.ssh.on(node), &options).await
     }
 
     /// Has an ssh stay on the login node, with what `options` ask for: a connection of its own.
     pub(crate) async fn stay(&self, options: &[&str]) -> Result<Lifeline, SshError> {
+        let _connecting = self.gate.connect().await;
         Lifeline::open(&self.ssh, options).await
     }
 

@@ -284,6 +284,7 @@ impl Router {
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
         let Known { user, by } = who;
+        self.sessions.look(&user);
         let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         let read_only = Problem::Method {
             allowed: "GET, HEAD",
