@@ -25,7 +25,10 @@ use manager_sim::{
     front::Front,
     names::UserName,
     port_hosts::PortHosts,
-    router::Router,
+    router::{
+        Router,
+        desk::{self, Desk},
+    },
     sessions::{Sessions, Terms},
     socket_file,
     state_dir::{self, StateDir},
@@ -163,12 +166,17 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways, marks.clone(), Arc::clone(&store)),
+        signed_in: Arc::new(SignedIn::new(
+            state.key().clone(),
+            ways,
+            marks.clone(),
+            Arc::clone(&store),
+        )),
         hosts: config.hosts,
         front,
         port_hosts: config
             .subdomains
-            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store)),
+            .map(|domain| Arc::new(PortHosts::new(domain, state.key().clone(), marks, store))),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {
@@ -183,6 +191,11 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         let (own, stop) = (Arc::new(Metrics::default()), stop.clone());
         tokio::spawn(async move { accept::serve(listeners, watch, own, &WATCHED, stop).await });
     }
+    let desk = Desk::new(router.clone(), rustix::process::geteuid());
+    let (at_desk, _desk_file) = socket_file::listen(&state.path().join(desk::SOCKET))?;
+    let at_desk = vec![Listener::from(UnixListener::from_std(at_desk)?)];
+    let (own, desk_stop) = (Arc::new(Metrics::default()), stop.clone());
+    tokio::spawn(async move { accept::serve(at_desk, desk, own, &WATCHED, desk_stop).await });
     let (listeners, served) = (vec![listener], stop.clone());
     // Pipes end with the tunnels that they go through.
     let serving = tokio::spawn(async move {

@@ -17,7 +17,7 @@ use tracing::Instrument;
 use crate::{
     cluster::{Cluster, Ssh, SshError},
     job::{
-        self, JobId, Resources,
+        self, JobId, Log, Resources,
         script::{IdeKind, Script},
     },
     local_end::Address,
@@ -259,6 +259,13 @@ impl Sessions {
         self.accounts.contains_key(user)
     }
 
+    /// The user, where there is one alone.
+    pub fn only_user(&self) -> Option<UserName> {
+        let mut all = self.accounts.keys();
+        let first = all.next();
+        first.filter(|_| all.next().is_none()).cloned()
+    }
+
     /// What all have in common.
     pub fn terms(&self) -> &Terms {
         &self.terms
@@ -369,7 +376,8 @@ impl Sessions {
         })
     }
 
-    /// The end of what a session's job has printed, `most_bytes` of it; nothing before there is a job.
+    /// What a session's job has printed, `most_bytes` of it, from a byte on or else the end; nothing before
+    /// there is a job.
     ///
     /// # Errors
     /// When the login node cannot be reached.
@@ -377,12 +385,13 @@ impl Sessions {
         &self,
         user: &UserName,
         seen: &Seen,
+        from: Option<u64>,
         most_bytes: usize,
-    ) -> Result<Option<String>, SshError> {
+    ) -> Result<Option<Log>, SshError> {
         let account = self.accounts.get(user);
         let cluster = account.and_then(|account| account.cluster(seen.cluster.as_ref()));
         match cluster.zip(seen.view.phase.job()) {
-            Some((cluster, job)) => Ok(Some(job::log(&cluster, job, most_bytes).await?)),
+            Some((cluster, job)) => Ok(Some(job::log(&cluster, job, from, most_bytes).await?)),
             None => Ok(None),
         }
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 mod running;
 
-use running::{DEADLINE, PAGE, Running, WINDOW, command, key_of, state_dir};
+use running::{DEADLINE, PAGE, Running, WINDOW, command, document, key_of, state_dir};
 
 struct Manager {
     directory: tempfile::TempDir,
@@ -120,7 +120,7 @@ impl Browser {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.send().await.unwrap()
+        document::sends(request).await
     }
 
     async fn launches(&self, fields: &[(&str, &str)], body: &'static str) -> Response {
@@ -132,7 +132,7 @@ impl Browser {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.send().await.unwrap()
+        document::sends(request).await
     }
 
     async fn session(&self) -> Value {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 mod running;
 
-use running::{DEADLINE, PAGE, Running, WINDOW, command, key_of};
+use running::{DEADLINE, PAGE, Running, WINDOW, command, document, key_of};
 
 /// The remote command is the last argument.
 const SSH: &str = "for command; do :; done; cd \"$HOME\" && exec sh -c \"$command\"\n";
@@ -175,8 +175,7 @@ impl Manager {
             body.to_string()
         };
         let request = request.header("x-hpc-manager", "1").header(PAGE, key);
-        let request = request.body(body);
-        request.send().await.unwrap()
+        document::sends(request.body(body)).await
     }
 
     async fn launches(&self, wish: Value) -> Value {

@@ -110,6 +110,7 @@ impl Front {
         let marks = Marks::of(&store).unwrap();
         let domain = "apps.example.org".parse().unwrap();
         let signed_in = SignedIn::new(key.clone(), ways, marks.clone(), Arc::clone(&store));
+        let signed_in = Arc::new(signed_in);
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -117,7 +118,7 @@ impl Front {
             signed_in,
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
-            port_hosts: Some(PortHosts::new(domain, key, marks, store)),
+            port_hosts: Some(Arc::new(PortHosts::new(domain, key, marks, store))),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
