@@ -197,6 +197,45 @@ fn free_port() -> u16 {
 }
 
 #[tokio::test]
+async fn a_link_leads_on_within_the_manager_and_nowhere_else() {
+    let manager = Manager::start(&["alice@login"]);
+    let location = async |to: &str| {
+        let mut link = command(manager.directory.path());
+        let output = link.args(["link", "alice"]).output().unwrap();
+        let link = String::from_utf8(output.stdout).unwrap();
+        let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        let link = format!("{}&to={to}", link.trim());
+        let answer = manager.visitor().client.get(link).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{to}");
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    };
+    for to in [
+        "/s/abcdefgh/code/?tkn=a%2F&b=//c",
+        "/port/5500/x?u=https://a",
+    ] {
+        assert_eq!(location(to).await, to);
+    }
+    for to in [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https://evil.example",
+        "javascript:alert(1)",
+        "evil.example",
+        "/\t/evil.example",
+        "\t//evil.example",
+        " //evil.example",
+        "/\r\nSet-Cookie: a=b",
+        "/login?code=x",
+        "/logout",
+        "",
+    ] {
+        assert_eq!(location(to).await, "/", "{to:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_signs_in_once_and_only_its_own_user() {
     let manager = Manager::start(&["alice@login", "bob@login"]);
     let alice = manager.signed_in("alice").await;
