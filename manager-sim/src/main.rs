@@ -185,6 +185,8 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     if ways.links {
         state.set_links()?;
     }
+    // Whoever reads that it listens may call at once.
+    let (at_desk, _desk_file) = socket_file::listen(&state.path().join(desk::SOCKET))?;
     let of_links = if ways.links { users } else { BTreeSet::new() };
     announce(&url, &of_links, &state)?;
 
@@ -219,7 +221,6 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         tokio::spawn(async move { accept::serve(listeners, watch, own, &WATCHED, stop).await });
     }
     let desk = Desk::new(router.clone(), rustix::process::geteuid());
-    let (at_desk, _desk_file) = socket_file::listen(&state.path().join(desk::SOCKET))?;
     let at_desk = vec![Listener::from(UnixListener::from_std(at_desk)?)];
     let (own, desk_stop) = (Arc::new(Metrics::default()), stop.clone());
     tokio::spawn(async move { accept::serve(at_desk, desk, own, &WATCHED, desk_stop).await });
