@@ -47,7 +47,8 @@ pub(crate) async fn a_session_is_had_from_a_terminal(cluster: &impl Cluster) -> 
 
     let id = says(&["launch", "--user=alice", "--time=1:00:00", "--wait"]).await?;
     let id = id.trim();
-    let session = alice.session().await?;
+    // Her browser finds that one.
+    let session = alice.opens_vscode().await?;
     ensure!(
         session.id()? == id && session.phase == "connected",
         "{session:?}, not {id}"
