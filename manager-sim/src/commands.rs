@@ -169,7 +169,7 @@ pub async fn run(
     terminal: &mut impl Terminal,
 ) -> Result<(), CommandError> {
     let client = client(call.way(), state_dir, around)?;
-    let mut desk = Desk {
+    let mut errand = Errand {
         client,
         call,
         state_dir,
@@ -177,11 +177,11 @@ pub async fn run(
         terminal,
     };
     match call {
-        Call::Launch(args) => desk.launches(args).await,
-        Call::Ls(args) => desk.lists(args.json).await,
-        Call::Open(args) => desk.opens(args).await,
-        Call::Logs(args) => desk.logs(args).await,
-        Call::Cancel(args) => desk.cancels(args).await,
+        Call::Launch(args) => errand.launches(args).await,
+        Call::Ls(args) => errand.lists(args.json).await,
+        Call::Open(args) => errand.opens(args).await,
+        Call::Logs(args) => errand.logs(args).await,
+        Call::Cancel(args) => errand.cancels(args).await,
     }
 }
 
@@ -209,7 +209,7 @@ fn read_token(path: &Path) -> Result<String, CommandError> {
 }
 
 /// One command at work.
-struct Desk<'a, T> {
+struct Errand<'a, T> {
     client: Client,
     call: &'a Call,
     state_dir: &'a Path,
@@ -217,7 +217,7 @@ struct Desk<'a, T> {
     terminal: &'a mut T,
 }
 
-impl<T: Terminal> Desk<'_, T> {
+impl<T: Terminal> Errand<'_, T> {
     async fn launches(&mut self, args: &LaunchArgs) -> Result<(), CommandError> {
         let wish = serde_json::to_string(&args.wish()).expect("strings and numbers");
         let path = "/api/v1/sessions";
