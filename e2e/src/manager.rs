@@ -139,6 +139,19 @@ impl Manager {
         Ok(link.to_owned())
     }
 
+    /// `hpc-manager` as a person starts it at a terminal of the manager's machine.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn tool(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binaries::hpc_manager()?);
+        command
+            .args(args)
+            .env("HPC_MANAGER_STATE_DIR", &self.state_dir)
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
     /// The process below which its `ssh` children are found.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
+use calls::Call;
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+use clap_complete::Shell;
 use hpc_proxy::hostname::Domain;
 use serde::Deserialize;
 
@@ -33,6 +35,7 @@ pub use identity::Identity;
 pub use listen::Listen;
 use people::{ClusterSettings, UserSettings};
 
+pub mod calls;
 mod error;
 mod identity;
 mod listen;
@@ -102,6 +105,22 @@ enum Command {
     Token(TokenArgs),
     /// Says what a configuration means, or everything that is wrong with it, and serves nobody.
     Check(Box<ServeArgs>),
+    #[command(flatten)]
+    Call(Call),
+    /// Looks at all that a manager needs, here and at the login nodes, and says what follows.
+    Doctor {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        serve: Box<ServeArgs>,
+    },
+    /// Prints what a shell needs to complete this command line, such as for
+    /// ~/.local/share/bash-completion/completions/hpc-manager.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -323,6 +342,22 @@ pub enum Config {
     },
     /// Say what it means.
     Check(Result<Box<Serve>, ConfigErrors>),
+    /// Ask a running manager.
+    Call {
+        /// For what.
+        call: Box<Call>,
+        /// The directory of the one that runs here.
+        state_dir: PathBuf,
+    },
+    /// Look at all that it needs.
+    Doctor {
+        /// Whether a program reads it.
+        json: bool,
+        /// With what.
+        serve: Result<Box<Serve>, ConfigErrors>,
+    },
+    /// Tell a shell how it is completed.
+    Completions(Shell),
 }
 
 /// What to do with tokens.
@@ -415,6 +450,18 @@ impl Cli {
                 let serve = state_dir.and_then(|state_dir| args.into_serve(state_dir));
                 Config::Check(serve.map(Box::new))
             }
+            Command::Call(call) => Config::Call {
+                call: Box::new(call),
+                state_dir: state_dir?,
+            },
+            Command::Doctor { json, serve } => {
+                let serve = state_dir.and_then(|state_dir| serve.into_serve(state_dir));
+                Config::Doctor {
+                    json,
+                    serve: serve.map(Box::new),
+                }
+            }
+            Command::Completions { shell } => Config::Completions(shell),
         })
     }
 }

@@ -228,15 +228,63 @@ pub async fn last_words(cluster: &Cluster, job: JobId) -> Result<String, SshErro
     Ok(one_line(last_word.unwrap_or_default()))
 }
 
-/// The end of what the job and its programs have printed, `most_bytes` of it.
+/// What the job and its programs have printed, `most_bytes` of it: from a byte on, or the end.
 ///
 /// # Errors
 /// When ssh does not carry the question.
-pub async fn log(cluster: &Cluster, job: JobId, most_bytes: usize) -> Result<String, SshError> {
+pub async fn log(
+    cluster: &Cluster,
+    job: JobId,
+    from: Option<u64>,
+    most_bytes: usize,
+) -> Result<Log, SshError> {
+    let output = cluster
+        .run(&log_command(job, from, most_bytes), b"")
+        .await?;
+    Ok(logged(&output.stdout))
+}
+
+/// A part of what a job has printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// At which byte it begins: not where it was asked for if the job has begun anew since.
+    pub from: u64,
+    /// At which byte the next part begins.
+    pub next: u64,
+    /// What was printed, without what is no text.
+    pub text: String,
+}
+
+/// Says where the part begins and ends, and then the part. The file may grow meanwhile.
+fn log_command(job: JobId, from: Option<u64>, most_bytes: usize) -> String {
     let file = log_file(&job.to_string());
-    let command = format!("tail -c {most_bytes} {file}");
-    let output = cluster.run(&command, b"").await?;
-    Ok(output.stdout)
+    let from = match from {
+        // More is no number to a shell, nor the length of a file.
+        Some(from) => {
+            let from = from.min(i64::MAX.unsigned_abs());
+            format!("$(({from}>size?0:{from}))")
+        }
+        None => format!("$((size>{most_bytes}?size-{most_bytes}:0))"),
+    };
+    format!(
+        "size=$(wc -c <{file}) && from={from} && \
+         size=$((size-from>{most_bytes}?from+{most_bytes}:size)) && echo $from $size && \
+         tail -c +$((from+1)) {file} | head -c $((size-from))"
+    )
+}
+
+fn logged(output: &str) -> Log {
+    let read = || {
+        let (place, text) = output.split_once('\n')?;
+        let (from, next) = place.split_once(' ')?;
+        Some(Log {
+            from: from.parse().ok()?,
+            next: next.parse().ok()?,
+            text: text.to_owned(),
+        })
+    };
+    // No file yet.
+    read().unwrap_or_default()
 }
 
 /// The directory must be there before the job: Slurm fails a job whose output it cannot open.

@@ -5,8 +5,11 @@
 
 pub mod auth;
 pub mod check;
+pub mod client;
 pub mod cluster;
+pub mod commands;
 pub mod config;
+pub mod doctor;
 pub mod front;
 pub mod holder;
 pub mod hop;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -10,22 +10,31 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use hpc_proxy::{
     accept::{self, Listener},
     metrics::Metrics,
     process,
+    text::{chain, is_unprintable},
 };
 use jiff::Timestamp;
 use manager_sim::{
     auth::{self, SignedIn, Ways, marks::Marks, tokens::Tokens},
     check::Report,
-    config::{Cli, Config, Identity, Listen, LogFormat, Serve, TokenAction},
+    commands::{self, Surroundings, Terminal},
+    config::{
+        Cli, Config, ConfigErrors, Identity, Listen, LogFormat, Serve, TokenAction, calls::Call,
+    },
+    doctor::{self, Examined},
     front::Front,
     names::UserName,
     port_hosts::PortHosts,
-    router::Router,
+    router::{
+        Router,
+        desk::{self, Desk},
+    },
     sessions::{Sessions, Terms},
     socket_file,
     state_dir::{self, StateDir},
@@ -49,6 +58,8 @@ const WATCHED: accept::Terms = accept::Terms {
 };
 /// Bad usage; clap exits with the same.
 const USAGE: u8 = 2;
+/// It could not be done.
+const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -74,6 +85,18 @@ fn main() -> ExitCode {
         Config::Serve(config) => serve(*config),
         Config::Link { user, state_dir } => print_link(&user, &state_dir),
         Config::Token { action, file } => change_tokens(action, &file),
+        Config::Call { call, state_dir } => return call_manager(&call, &state_dir),
+        Config::Completions(shell) => complete(shell),
+        Config::Doctor { json, serve } => match examine(serve) {
+            Ok(examined) => {
+                let told = print(&examined.show(json));
+                if !examined.is_well() {
+                    return ExitCode::FAILURE;
+                }
+                told
+            }
+            Err(error) => Err(error),
+        },
         Config::Check(config) => {
             let report = Report::of(config);
             let told = print(&report.to_string());
@@ -83,6 +106,10 @@ fn main() -> ExitCode {
             told
         }
     };
+    told(done)
+}
+
+fn told(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -155,6 +182,11 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
+    if ways.links {
+        state.set_links()?;
+    }
+    // Whoever reads that it listens may call at once.
+    let (at_desk, _desk_file) = socket_file::listen(&state.path().join(desk::SOCKET))?;
     let of_links = if ways.links { users } else { BTreeSet::new() };
     announce(&url, &of_links, &state)?;
 
@@ -163,12 +195,17 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways, marks.clone(), Arc::clone(&store)),
+        signed_in: Arc::new(SignedIn::new(
+            state.key().clone(),
+            ways,
+            marks.clone(),
+            Arc::clone(&store),
+        )),
         hosts: config.hosts,
         front,
         port_hosts: config
             .subdomains
-            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store)),
+            .map(|domain| Arc::new(PortHosts::new(domain, state.key().clone(), marks, store))),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {
@@ -183,6 +220,10 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         let (own, stop) = (Arc::new(Metrics::default()), stop.clone());
         tokio::spawn(async move { accept::serve(listeners, watch, own, &WATCHED, stop).await });
     }
+    let desk = Desk::new(router.clone(), rustix::process::geteuid());
+    let at_desk = vec![Listener::from(UnixListener::from_std(at_desk)?)];
+    let (own, desk_stop) = (Arc::new(Metrics::default()), stop.clone());
+    tokio::spawn(async move { accept::serve(at_desk, desk, own, &WATCHED, desk_stop).await });
     let (listeners, served) = (vec![listener], stop.clone());
     // Pipes end with the tunnels that they go through.
     let serving = tokio::spawn(async move {
@@ -203,6 +244,53 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         watching.await?;
     }
     Ok(())
+}
+
+/// For a person at a terminal, whose mistakes are no matter for a log.
+#[tokio::main(flavor = "current_thread")]
+async fn call_manager(call: &Call, state_dir: &Path) -> ExitCode {
+    let variable = |name| std::env::var(name).ok();
+    let around = Surroundings {
+        token: variable("HPC_MANAGER_TOKEN"),
+        browser: variable("BROWSER"),
+        has_display: ["DISPLAY", "WAYLAND_DISPLAY"]
+            .into_iter()
+            .any(|name| variable(name).is_some_and(|display| !display.is_empty())),
+    };
+    match commands::run(call, state_dir, &around, &mut Streams).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let why = chain(&error).replace(is_unprintable, "\u{fffd}");
+            Streams.tells(&format!("error: {why}\nhint: {}", error.hint()));
+            ExitCode::from(if error.is_usage() { USAGE } else { FAILED })
+        }
+    }
+}
+
+struct Streams;
+
+impl Terminal for Streams {
+    fn prints(&mut self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+
+    fn tells(&mut self, text: &str) {
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+fn complete(shell: Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hpc-manager", &mut script);
+    print(&String::from_utf8(script).context("a shell's script is text")?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn examine(serve: Result<Box<Serve>, ConfigErrors>) -> anyhow::Result<Examined> {
+    Ok(doctor::examine(serve).await)
 }
 
 fn ways(identity: Identity) -> anyhow::Result<Ways> {

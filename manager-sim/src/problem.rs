@@ -53,6 +53,12 @@ pub enum Problem {
     /// A page asks that does not show to be the manager's own.
     #[error("asked by a page without the key")]
     NotOurPage,
+    /// Another user of this machine than the manager's own asks by its socket.
+    #[error("asked by another user of this machine")]
+    NotTheOwner,
+    /// A call by the manager's socket that does not say for which user it is.
+    #[error("it is not said for which user")]
+    WhichUser,
     /// The browser has sign-ins of several users.
     #[error(transparent)]
     SeveralUsers(#[from] SeveralUsers),
@@ -177,6 +183,18 @@ impl Problem {
                 "not-our-page",
                 "Only the manager's own page may do that.",
                 "Open / in the browser. Programs send an access token in `Authorization`.",
+            ),
+            Self::NotTheOwner => with(
+                StatusCode::FORBIDDEN,
+                "not-the-owner",
+                "This socket is for the user as whom the manager runs.",
+                "Run the command as that user, or give `--url` and an access token.",
+            ),
+            Self::WhichUser => with(
+                StatusCode::BAD_REQUEST,
+                "which-user",
+                "This manager has several users, or none of that name.",
+                "Say for whom it is: `--user NAME`.",
             ),
             Self::SeveralUsers(SeveralUsers) => with(
                 StatusCode::UNAUTHORIZED,
@@ -431,5 +449,172 @@ pub fn in_words(phase: PhaseName) -> &'static str {
         PhaseName::Connected => "Your session is connected.",
         PhaseName::Cancelling => "Your session is being cancelled.",
         PhaseName::Ended => "Your session has ended.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io, time::Duration};
+
+    use hpc_proxy::{
+        http1::{chunked::BadChunk, framing::BadFraming, head::BadHead},
+        link::BadCode,
+    };
+    use serde_json::Value;
+
+    use super::*;
+
+    /// One of each. A new problem does not compile here until it is among them.
+    fn all() -> Vec<Problem> {
+        let name = || "X-User".to_owned();
+        let io = || io::Error::other("x");
+        let faults = [
+            Fault::Head(BadHead::StartLine),
+            Fault::Head(BadHead::Version),
+            Fault::Head(BadHead::TargetTooLong),
+            Fault::Head(BadHead::TooLarge),
+            Fault::Framing(BadFraming::Both),
+            Fault::Framing(BadFraming::UnknownCoding),
+            Fault::Body(BadChunk),
+            Fault::Expectation,
+            Fault::SlowRequest,
+            Fault::Dial(DialError::Impostor("x".into())),
+            Fault::Dial(DialError::Slow),
+            Fault::Died(io()),
+            Fault::BadAnswer("x".into()),
+            Fault::Slow,
+            Fault::UnaskedUpgrade,
+        ];
+        let mut all = vec![
+            Problem::ForeignHost,
+            Problem::NotSignedIn(Ways::links()),
+            Problem::BadField(HeaderError::Foreign { name: name() }),
+            Problem::BadField(HeaderError::Several {
+                name: name(),
+                count: 2,
+            }),
+            Problem::BadField(HeaderError::Malformed { name: name() }),
+            Problem::BadToken(Refusal::Unknown),
+            Problem::BadToken(Refusal::TooMany {
+                wait: Duration::ZERO,
+            }),
+            Problem::BadToken(Refusal::Busy),
+            Problem::UnknownUser("alice".parse().unwrap()),
+            Problem::NoLinks,
+            Problem::BadLink(BadCode.into()),
+            Problem::BadTicket,
+            Problem::NotYourSession,
+            Problem::ForeignPage,
+            Problem::NotOurPage,
+            Problem::NotTheOwner,
+            Problem::WhichUser,
+            Problem::SeveralUsers(SeveralUsers),
+            Problem::SignedInAs("alice".parse().unwrap()),
+            Problem::NoSuchPage,
+            Problem::Method { allowed: "GET" },
+            Problem::BadCall("x".into()),
+            Problem::NoSession,
+            Problem::NoSuchSession,
+            Problem::TooMany(1),
+            Problem::Refused(Refused::Malformed {
+                option: "time",
+                why: "x".into(),
+            }),
+            Problem::NoJob,
+            Problem::NoLog(SshError::Spawn(io())),
+            Problem::NoProxy,
+            Problem::NotReady {
+                phase: PhaseName::Pending,
+                trouble: None,
+            },
+            Problem::Route(RouteError::NoSuchPath),
+            Problem::Route(RouteError::BadPort("x".into())),
+            Problem::Route(RouteError::BadSocket("x".into())),
+            Problem::Route(RouteError::Malformed),
+        ];
+        all.extend(faults.map(Problem::Fault));
+        for problem in &all {
+            match problem {
+                Problem::ForeignHost
+                | Problem::NotSignedIn(_)
+                | Problem::BadField(_)
+                | Problem::BadToken(_)
+                | Problem::UnknownUser(_)
+                | Problem::NoLinks
+                | Problem::BadLink(_)
+                | Problem::BadTicket
+                | Problem::NotYourSession
+                | Problem::ForeignPage
+                | Problem::NotOurPage
+                | Problem::NotTheOwner
+                | Problem::WhichUser
+                | Problem::SeveralUsers(_)
+                | Problem::SignedInAs(_)
+                | Problem::NoSuchPage
+                | Problem::Method { .. }
+                | Problem::BadCall(_)
+                | Problem::NoSession
+                | Problem::NoSuchSession
+                | Problem::TooMany(_)
+                | Problem::Refused(_)
+                | Problem::NoJob
+                | Problem::NoLog(_)
+                | Problem::NoProxy
+                | Problem::NotReady { .. }
+                | Problem::Route(_)
+                | Problem::Fault(_) => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_problem_is_documented_and_no_other() {
+        let document: Value = serde_json::from_str(include_str!("router/openapi.json")).unwrap();
+        let mut documented = BTreeMap::<String, u16>::new();
+        for answer in document["components"]["responses"]
+            .as_object()
+            .unwrap()
+            .values()
+        {
+            let schema = &answer["content"]["application/json"]["schema"];
+            for code in schema["allOf"][1]["properties"]["error"]["enum"]
+                .as_array()
+                .unwrap()
+            {
+                documented.insert(code.as_str().unwrap().to_owned(), 0);
+            }
+        }
+        let codes = &document["components"]["schemas"]["ErrorCode"]["oneOf"];
+        let codes: Vec<_> = codes.as_array().unwrap().iter().collect();
+        let described: Vec<_> = codes.iter().filter_map(|it| it["const"].as_str()).collect();
+        assert_eq!(described.len(), documented.len(), "each is described once");
+        let told = all().into_iter().map(|problem| {
+            let answer = problem.answer();
+            (answer.code.to_owned(), answer.status.as_u16())
+        });
+        let told: BTreeMap<_, _> = told.collect();
+        let names = |all: &BTreeMap<String, u16>| all.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&told), names(&documented));
+        for code in &described {
+            assert!(told.contains_key(*code), "{code}");
+        }
+        // Each belongs to its status.
+        for problem in all() {
+            let answer = problem.answer();
+            let status = answer.status.as_u16().to_string();
+            let paths = document["paths"].as_object().unwrap().values();
+            let mut places = paths
+                .flat_map(|all| all.as_object().unwrap().values())
+                .filter_map(|operation| operation["responses"][&status]["$ref"].as_str());
+            let place = places
+                .next()
+                .unwrap_or("#/components/responses/MethodNotAllowed");
+            let text = document.pointer(&place[1..]).unwrap()["description"].to_string();
+            assert!(
+                text.contains(&format!("`{}`", answer.code)),
+                "{status} {text}"
+            );
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use hpc_proxy::{
-    answer::{Reader, json},
+    answer::Reader,
     auth::same,
     handover::OPEN,
     headers::{self, WEBSOCKET},
@@ -22,7 +22,6 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
 };
-use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
@@ -36,7 +35,7 @@ use crate::{
     port_hosts::PortHosts,
     problem::Problem,
     sessions::{Seen, Sessions},
-    sign_in::{self, Form, LOGIN, LOGOUT},
+    sign_in::{self, Form, LOGIN, LOGOUT, way_on},
     state::State,
     upstream::{ListError, Upstream},
     web,
@@ -51,19 +50,19 @@ const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
-/// Answers requests.
-#[derive(Debug)]
+/// Answers requests. Clones are the same manager.
+#[derive(Clone, Debug)]
 pub struct Router {
     /// Everybody's sessions.
     pub sessions: Arc<Sessions>,
     /// Who has signed in.
-    pub signed_in: SignedIn,
+    pub signed_in: Arc<SignedIn>,
     /// Names of this manager besides those of the loopback.
     pub hosts: Vec<HostName>,
     /// What browsers call it.
     pub front: Front,
     /// Where ports have host names of their own, if they do.
-    pub port_hosts: Option<PortHosts>,
+    pub port_hosts: Option<Arc<PortHosts>>,
 }
 
 impl Service for Router {
@@ -316,24 +315,8 @@ impl Router {
                 );
                 Ok(answer(web::response(page)))
             }
-            path if is_below(path, api::SELECTED) || is_below(path, api::ALL) => {
-                self.call(head, path, user, own).await
-            }
-            "/api/v1/ports" if reads => {
-                let seen = self.selected(&user, &head.fields);
-                let servers = self.servers(seen.as_ref()).await?.unwrap_or_default();
-                let ports: Vec<_> = servers
-                    .iter()
-                    .map(|server| Listed {
-                        server,
-                        address_of_its_own: seen
-                            .as_ref()
-                            .and_then(|seen| self.own_address(seen, server.port, own)),
-                    })
-                    .collect();
-                Ok(answer(json(&serde_json::json!({ "ports": ports }))))
-            }
-            "/" | "/api/v1/ports" => Err(read_only),
+            path if is_below(path, "/api") => self.call(head, user, own).await,
+            "/" => Err(read_only),
             // Neither the server as a whole (RFC 9110 section 9.3.7) nor another host.
             _ if !path.starts_with('/') => Err(read_only),
             _ => Err(Problem::NoSuchPage),
@@ -389,7 +372,7 @@ impl Router {
                 Ok(answer(sign_in::page("With a token of this manager.", "/")))
             }
             (LOGIN, b"GET") => self
-                .sign_in_by_link(code.unwrap_or_default(), head)
+                .sign_in_by_link(code.unwrap_or_default(), &way_on(query), head)
                 .map(answer),
             (LOGOUT, _) => Err(Problem::Method {
                 allowed: "GET, POST",
@@ -429,7 +412,12 @@ impl Router {
         }
     }
 
-    fn sign_in_by_link(&self, code: &str, head: &RequestHead) -> Result<Response<Bytes>, Problem> {
+    fn sign_in_by_link(
+        &self,
+        code: &str,
+        to: &str,
+        head: &RequestHead,
+    ) -> Result<Response<Bytes>, Problem> {
         if !self.signed_in.ways().links {
             return Err(Problem::NoLinks);
         }
@@ -444,7 +432,7 @@ impl Router {
             .sign_in(code, SystemTime::now())
             .map_err(Problem::BadLink)?;
         tracing::info!(%user, "signed in");
-        let mut response = redirect(StatusCode::SEE_OTHER, "/")?;
+        let mut response = redirect(StatusCode::SEE_OTHER, to)?;
         set_cookie(&mut response, &self.front.cookie(&secret));
         Ok(response)
     }
@@ -582,16 +570,6 @@ pub enum Call {
     SignOut(Option<Known>),
 }
 
-/// A dev server as the API lists it.
-#[derive(Serialize)]
-struct Listed<'a> {
-    #[serde(flatten)]
-    server: &'a Listening,
-    /// Its address on a host of its own, where there are such.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_of_its_own: Option<String>,
-}
-
 fn answer(response: Response<Bytes>) -> Decision<Router> {
     Decision::Answer(response.map(PageBody::Whole))
 }
@@ -648,6 +626,8 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
 }
 
 mod api;
+pub mod desk;
 mod own_host;
+pub mod routes;
 #[cfg(test)]
 mod tests;

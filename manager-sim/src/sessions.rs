@@ -20,7 +20,7 @@ use tracing::Instrument;
 use crate::{
     cluster::{Cluster, Gate, Ssh, SshError},
     job::{
-        self, Answer, JobId, Resources,
+        self, Answer, JobId, Log, Resources,
         queue::Queue,
         script::{IdeKind, Script},
     },
@@ -273,6 +273,13 @@ impl Sessions {
         self.accounts.contains_key(user)
     }
 
+    /// The user, where there is one alone.
+    pub fn only_user(&self) -> Option<UserName> {
+        let mut all = self.accounts.keys();
+        let first = all.next();
+        first.filter(|_| all.next().is_none()).cloned()
+    }
+
     /// What all have in common.
     pub fn terms(&self) -> &Terms {
         &self.terms
@@ -393,7 +400,8 @@ impl Sessions {
         })
     }
 
-    /// The end of what a session's job has printed, `most_bytes` of it; nothing before there is a job.
+    /// What a session's job has printed, `most_bytes` of it, from a byte on or else the end; nothing before
+    /// there is a job.
     ///
     /// # Errors
     /// When the login node cannot be reached.
@@ -401,12 +409,13 @@ impl Sessions {
         &self,
         user: &UserName,
         seen: &Seen,
+        from: Option<u64>,
         most_bytes: usize,
-    ) -> Result<Option<String>, SshError> {
+    ) -> Result<Option<Log>, SshError> {
         let account = self.accounts.get(user);
         let way = account.and_then(|account| account.way(seen.cluster.as_ref()));
         match way.zip(seen.view.phase.job()) {
-            Some(((cluster, _), job)) => Ok(Some(job::log(&cluster, job, most_bytes).await?)),
+            Some(((cluster, _), job)) => Ok(Some(job::log(&cluster, job, from, most_bytes).await?)),
             None => Ok(None),
         }
     }

@@ -63,6 +63,13 @@ pub fn way_back(target: &str) -> &str {
     }
 }
 
+/// Where a link's query leads a person who signs in by it, on this host.
+pub fn way_on(query: &str) -> String {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let to = pairs.find(|(name, _)| name == "to");
+    to.map_or("/".to_owned(), |(_, to)| way_back(&to).to_owned())
+}
+
 /// The form by which a browser signs out, on a page with that key.
 pub fn sign_out_form(key: Option<&str>) -> String {
     let key = key.map_or_else(String::new, |key| {

@@ -50,6 +50,9 @@ impl StateError {
     }
 }
 
+/// Is there if links are taken.
+const LINKS: &str = "links";
+
 /// The directory of a running manager.
 #[derive(Debug)]
 pub struct StateDir {
@@ -82,6 +85,8 @@ impl StateDir {
             key: Token::random()?,
             _lock: lock,
         };
+        // That of a killed manager.
+        let _ = fs::remove_file(path.join(LINKS));
         state.write("key", &state.key.reveal())?;
         Ok(state)
     }
@@ -102,6 +107,14 @@ impl StateDir {
     /// See [`StateError`].
     pub fn set_url(&self, url: &str) -> Result<(), StateError> {
         self.write("url", url)
+    }
+
+    /// Notes that people sign in by links, for `hpc-manager open`.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn set_links(&self) -> Result<(), StateError> {
+        self.write(LINKS, "taken")
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
@@ -130,9 +143,14 @@ pub fn read(path: &Path) -> Result<(Token, String), StateError> {
     Ok((key, read("url")?.1.trim().to_owned()))
 }
 
+/// Whether the manager that runs in the directory takes links.
+pub fn takes_links(path: &Path) -> bool {
+    path.join(LINKS).exists()
+}
+
 impl Drop for StateDir {
     fn drop(&mut self) {
-        for name in ["key", "url"] {
+        for name in ["key", "url", LINKS] {
             let _ = fs::remove_file(self.path.join(name));
         }
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 mod running;
 
-use running::{DEADLINE, PAGE, Running, WINDOW, key_of};
+use running::{DEADLINE, PAGE, Running, WINDOW, document, key_of};
 
 const HTML: (&str, &str) = ("accept", "text/html");
 
@@ -154,7 +154,7 @@ async fn sends(mut request: RequestBuilder, fields: &[(&str, &str)]) -> Response
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
-    request.send().await.unwrap()
+    document::sends(request).await
 }
 
 async fn text(answer: Response) -> String {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 mod running;
 
-use running::{DEADLINE, PAGE, Running, WINDOW, command, key_of, state_dir};
+use running::{DEADLINE, PAGE, Running, WINDOW, command, document, key_of, state_dir};
 
 struct Manager {
     directory: tempfile::TempDir,
@@ -120,7 +120,7 @@ impl Browser {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.send().await.unwrap()
+        document::sends(request).await
     }
 
     async fn launches(&self, fields: &[(&str, &str)], body: &'static str) -> Response {
@@ -132,7 +132,7 @@ impl Browser {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        request.send().await.unwrap()
+        document::sends(request).await
     }
 
     async fn session(&self) -> Value {
@@ -194,6 +194,45 @@ async fn whoever_watches_over_it_is_told_how_it_is() {
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_link_leads_on_within_the_manager_and_nowhere_else() {
+    let manager = Manager::start(&["alice@login"]);
+    let location = async |to: &str| {
+        let mut link = command(manager.directory.path());
+        let output = link.args(["link", "alice"]).output().unwrap();
+        let link = String::from_utf8(output.stdout).unwrap();
+        let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
+        let link = format!("{}&to={to}", link.trim());
+        let answer = manager.visitor().client.get(link).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{to}");
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    };
+    for to in [
+        "/s/abcdefgh/code/?tkn=a%2F&b=//c",
+        "/port/5500/x?u=https://a",
+    ] {
+        assert_eq!(location(to).await, to);
+    }
+    for to in [
+        "//evil.example",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https://evil.example",
+        "javascript:alert(1)",
+        "evil.example",
+        "/\t/evil.example",
+        "\t//evil.example",
+        " //evil.example",
+        "/\r\nSet-Cookie: a=b",
+        "/login?code=x",
+        "/logout",
+        "",
+    ] {
+        assert_eq!(location(to).await, "/", "{to:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,7 @@
-//! What outlives a manager that is killed: sessions and signed-in browsers. Stands for ssh: a program
-//! that runs the command here. Stand for Slurm: four shell scripts around a list of jobs.
+//! What outlives a manager that is killed: sessions and signed-in browsers.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,44 +11,7 @@ use serde_json::{Value, json};
 
 mod running;
 
-use running::{DEADLINE, PAGE, Running, WINDOW, command, key_of};
-
-/// The remote command is the last argument.
-const SSH: &str = "for command; do :; done; cd \"$HOME\" && exec sh -c \"$command\"\n";
-/// Waits, takes the job, and waits once more before it says so, each as long as a file says.
-const SBATCH: &str = r#"
-cd "$CLUSTER" || exit
-echo "$*" >>asked
-sleep "$(cat before 2>/dev/null || echo 0)"
-cat >/dev/null
-id=$(($(wc -l <jobs) + 1))
-for word; do case $word in --job-name=*) echo "$id ${word#*=} PENDING" >>jobs ;; esac; done
-sleep "$(cat after 2>/dev/null || echo 0)"
-echo "$id"
-"#;
-const SQUEUE: &str = r#"
-cd "$CLUSTER" || exit
-if [ -e down ]; then echo 'Unable to contact slurm controller' >&2; exit 1; fi
-wanted=.
-for word; do
-  case $word in --name=*) name=${word#*=} ;; esac
-  if [ "$wanted" = next ]; then job=$word; wanted=.; fi
-  if [ "$word" = -j ]; then wanted=next; fi
-done
-while read -r id its state; do
-  if [ "$its" = "$name" ]; then echo "$id|$state"; fi
-  if [ "$id" = "$job" ]; then echo "$id|$state||1:00:00|Resources"; fi
-done <jobs
-"#;
-const SCANCEL: &str = r#"cd "$CLUSTER" || exit
-echo "$1" >>cancelled
-sed -i "s/^\($1 .*\) PENDING$/\1 CANCELLED/" jobs
-"#;
-
-struct Site {
-    directory: tempfile::TempDir,
-    flags: Vec<&'static str>,
-}
+use running::{DEADLINE, PAGE, Running, WINDOW, document, key_of, site::Site};
 
 struct Manager {
     process: Running,
@@ -62,51 +21,6 @@ struct Manager {
 }
 
 impl Site {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let bin = directory.path().join("bin");
-        fs::create_dir(&bin).unwrap();
-        for (name, script) in [
-            ("ssh", SSH),
-            ("sbatch", SBATCH),
-            ("squeue", SQUEUE),
-            ("scancel", SCANCEL),
-        ] {
-            fs::write(bin.join(name), format!("#!/bin/sh\n{script}")).unwrap();
-            let executable = fs::Permissions::from_mode(0o700);
-            fs::set_permissions(bin.join(name), executable).unwrap();
-        }
-        let flags = Vec::new();
-        let site = Self { directory, flags };
-        site.sets("jobs", "");
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn sets(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn lines(&self, name: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn command(&self) -> Command {
-        let mut command = command(self.directory.path());
-        let path = std::env::var("PATH").unwrap_or_default();
-        command
-            .env("PATH", format!("{}:{path}", self.path("bin").display()))
-            .env("HOME", self.directory.path())
-            .env("CLUSTER", self.directory.path())
-            .args(["--login", "alice@login", "--login", "bob@login"])
-            .args(&self.flags);
-        command
-    }
-
     /// A manager that listens at `place`, and a browser of alice's that is signed in there.
     async fn starts(&self) -> Manager {
         let mut command = self.command();
@@ -175,8 +89,7 @@ impl Manager {
             body.to_string()
         };
         let request = request.header("x-hpc-manager", "1").header(PAGE, key);
-        let request = request.body(body);
-        request.send().await.unwrap()
+        document::sends(request.body(body)).await
     }
 
     async fn launches(&self, wish: Value) -> Value {

@@ -61,9 +61,28 @@ pub async fn get(
     fields: &Fields,
     most_bytes: usize,
 ) -> Result<(u16, Vec<u8>), AskError> {
-    let mut question = format!("GET {target} HTTP/1.1\r\n").into_bytes();
+    ask(socket, ("GET", target), fields, b"", most_bytes).await
+}
+
+/// The same for any method and target but `HEAD` and `CONNECT`, with a body.
+///
+/// # Errors
+/// See [`AskError`]; the connection is good for nothing then.
+pub async fn ask(
+    socket: &mut Socket,
+    (method, target): (&str, &str),
+    fields: &Fields,
+    body: &[u8],
+    most_bytes: usize,
+) -> Result<(u16, Vec<u8>), AskError> {
+    let mut question = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
     fields.write(&mut question);
+    // Without a body a server expects none from GET alone (RFC 9110 section 8.6).
+    if method != "GET" {
+        question.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
     question.extend_from_slice(b"\r\n");
+    question.extend_from_slice(body);
     socket.write_all(&question).await?;
 
     let (mut inbox, mut head) = (Inbox::default(), ResponseHead::default());
@@ -77,7 +96,7 @@ pub async fn get(
     head.read(&inbox.bytes()[..length])?;
     inbox.consume(length);
 
-    let framing = framing::of_response(&head, b"GET")?;
+    let framing = framing::of_response(&head, method.as_bytes())?;
     match framing {
         Framing::UntilClose => return Err(AskError::Endless),
         Framing::Length(length) if length > most_bytes as u64 => return Err(AskError::TooLong),
@@ -119,7 +138,7 @@ mod tests {
     use crate::http1::name::Name;
 
     /// What comes of `answer`, sent at once and followed by the end; and what was asked.
-    async fn ask(answer: &str) -> (Result<(u16, Vec<u8>), AskError>, String) {
+    async fn asks(answer: &str) -> (Result<(u16, Vec<u8>), AskError>, String) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(answer.as_bytes()).await.unwrap();
         theirs.shutdown().await.unwrap();
@@ -150,10 +169,25 @@ mod tests {
                 "12345678",
             ),
         ] {
-            let (answered, asked) = ask(answer).await;
+            let (answered, asked) = asks(answer).await;
             assert_eq!(answered.unwrap(), (status, body.into()), "{answer}");
             assert_eq!(asked, "GET /a?b HTTP/1.1\r\nHost: localhost\r\n\r\n");
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_says_how_long_it_is() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let answer = b"HTTP/1.1 202 OK\r\nContent-Length: 1\r\n\r\n1";
+        theirs.write_all(answer).await.unwrap();
+        let mut socket = Socket::from(ours);
+        let asked = ("POST", "/a");
+        let answered = ask(&mut socket, asked, &Fields::new(), b"{}", 8).await;
+        assert_eq!(answered.unwrap(), (202, b"1".to_vec()));
+        drop(socket);
+        let mut sent = String::new();
+        theirs.read_to_string(&mut sent).await.unwrap();
+        assert_eq!(sent, "POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}");
     }
 
     #[tokio::test]
@@ -170,7 +204,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n",
             "SSH-2.0-OpenSSH_9.2p1\r\n",
         ] {
-            assert!(ask(answer).await.0.is_err(), "{answer}");
+            assert!(asks(answer).await.0.is_err(), "{answer}");
         }
     }
 
@@ -180,10 +214,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".to_owned(),
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n123456789".to_owned(),
         ] {
-            let answered = ask(&answer).await.0;
+            let answered = asks(&answer).await.0;
             assert!(matches!(answered, Err(AskError::TooLong)), "{answered:?}");
         }
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(100_000));
-        assert!(matches!(ask(&long).await.0, Err(AskError::Head(_))));
+        assert!(matches!(asks(&long).await.0, Err(AskError::Head(_))));
     }
 }

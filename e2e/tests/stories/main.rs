@@ -7,6 +7,7 @@
 mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
+mod a_terminal;
 mod an_ide_on_a_socket;
 mod both_in_a_browser;
 mod endings;
@@ -33,7 +34,8 @@ macro_rules! on_every_cluster {
     ($($chapter:ident: $($story:ident)+;)+) => {
         on_one_cluster!(embedded Embedded $($($chapter $story)+)+
             the_login_node one_is_cut_off_while_another_logs_in_slowly
-            slurm_is_unwell slurm_talks_nonsense; endings a_run_to_be_killed);
+            slurm_is_unwell slurm_talks_nonsense
+            a_terminal a_session_is_had_from_a_terminal; endings a_run_to_be_killed);
         on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
 }

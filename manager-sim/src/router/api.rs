@@ -1,15 +1,24 @@
 //! Calls about sessions, below `/api/v1/`, and which session serves a browser.
 
+use std::num::ParseIntError;
+
 use bytes::Bytes;
 use hpc_proxy::{
     answer::json,
     headers,
     http1::{fields::Fields, head::RequestHead},
+    ports::Listening,
+    route::RouteError,
     service::{Decision, Page, PageBody},
 };
 use http::{HeaderValue, Response, StatusCode, header::SET_COOKIE};
 
-use super::{Call, LONGEST_CALL_BYTES, Router, answer, redirect};
+use serde::Serialize;
+
+use super::{
+    Call, LONGEST_CALL_BYTES, Router, answer, redirect,
+    routes::{self, Endpoint},
+};
 use crate::{
     names::UserName,
     origin,
@@ -22,10 +31,8 @@ use crate::{
     wish::Wish,
 };
 
-/// All sessions of the user.
-pub(super) const ALL: &str = "/api/v1/sessions";
-/// The session that serves the browser.
-pub(super) const SELECTED: &str = "/api/v1/session";
+/// What the API is, in the terms of OpenAPI 3.1. The tests hold every answer against it.
+pub(super) const DOCUMENT: &str = include_str!("openapi.json");
 /// Below it a session is named, which serves the browser from then on.
 const CHOOSE: &str = "/s/";
 /// Below it a session is named, whose log a person reads.
@@ -46,16 +53,18 @@ impl Router {
         State::of(self.selected(user, fields).as_ref())
     }
 
-    /// Answers a call about sessions.
+    /// Answers a call.
     pub(super) async fn call(
         &self,
         head: &RequestHead,
-        path: &str,
         user: UserName,
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
-        let method = head.method();
-        let reads = [&b"GET"[..], b"HEAD"].contains(&method);
+        let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (route, id) = routes::find(path).ok_or(Problem::NoSuchPage)?;
+        let endpoint = route.endpoint(head.method())?;
+        let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         if !reads && !origin::may_call_api(&head.fields, own) {
             return Err(Problem::ForeignPage);
         }
@@ -66,43 +75,59 @@ impl Router {
                 another,
             },
         };
-        if path == SELECTED {
-            return match method {
-                _ if reads => {
-                    let state = self.state(&user, &head.fields);
-                    Ok(answer(told(StatusCode::OK, &state)))
+        match endpoint {
+            Endpoint::Document => Ok(answer(web::response((
+                "application/json",
+                DOCUMENT.to_owned(),
+            )))),
+            Endpoint::Ports => self.ports(&user, &head.fields, own).await.map(answer),
+            Endpoint::Selected => {
+                let state = self.state(&user, &head.fields);
+                Ok(answer(told(StatusCode::OK, &state)))
+            }
+            Endpoint::LaunchOne => Ok(launch(false)),
+            Endpoint::CancelSelected => {
+                let seen = self.selected(&user, &head.fields);
+                self.cancels(&user, &seen.ok_or(Problem::NoSession)?.id)
+            }
+            Endpoint::List => Ok(answer(self.listed(&user, &head.fields))),
+            Endpoint::Launch => Ok(launch(true)),
+            Endpoint::Show => {
+                let seen = self.named(&user, id)?;
+                Ok(answer(told(StatusCode::OK, &State::of(Some(&seen)))))
+            }
+            Endpoint::Cancel => {
+                let seen = self.named(&user, id)?;
+                self.cancels(&user, &seen.id)
+            }
+            Endpoint::Log => {
+                let seen = self.named(&user, id)?;
+                match from(query)? {
+                    Some(from) => self.log_from(&user, &seen, from).await.map(answer),
+                    None => self.log(&user, &seen).await.map(answer),
                 }
-                b"POST" => Ok(launch(false)),
-                b"DELETE" => {
-                    let seen = self.selected(&user, &head.fields);
-                    self.cancels(&user, &seen.ok_or(Problem::NoSession)?.id)
-                }
-                _ => Err(method_of("GET, HEAD, POST, DELETE")),
-            };
+            }
         }
-        if path == ALL {
-            return match method {
-                _ if reads => Ok(answer(self.listed(&user, &head.fields))),
-                b"POST" => Ok(launch(true)),
-                _ => Err(method_of("GET, HEAD, POST")),
-            };
-        }
-        let named = path
-            .strip_prefix(ALL)
-            .and_then(|rest| rest.strip_prefix('/'));
-        let (id, page) = named.map_or(("", None), |named| match named.split_once('/') {
-            Some((id, page)) => (id, Some(page)),
-            None => (named, None),
-        });
-        let seen = self.named(&user, id)?;
-        match (page, method) {
-            (None, _) if reads => Ok(answer(told(StatusCode::OK, &State::of(Some(&seen))))),
-            (None, b"DELETE") => self.cancels(&user, &seen.id),
-            (None, _) => Err(method_of("GET, HEAD, DELETE")),
-            (Some("log"), _) if reads => self.log(&user, &seen).await.map(answer),
-            (Some("log"), _) => Err(method_of("GET, HEAD")),
-            (Some(_), _) => Err(Problem::NoSuchPage),
-        }
+    }
+
+    async fn ports(
+        &self,
+        user: &UserName,
+        fields: &Fields,
+        own: &str,
+    ) -> Result<Response<Bytes>, Problem> {
+        let seen = self.selected(user, fields);
+        let servers = self.servers(seen.as_ref()).await?.unwrap_or_default();
+        let ports: Vec<_> = servers
+            .iter()
+            .map(|server| Listed {
+                server,
+                address_of_its_own: seen
+                    .as_ref()
+                    .and_then(|seen| self.own_address(seen, server.port, own)),
+            })
+            .collect();
+        Ok(json(&serde_json::json!({ "ports": ports })))
     }
 
     /// Has the session that a path below [`CHOOSE`] names serve the browser, and sends it on.
@@ -161,6 +186,7 @@ impl Router {
         let all = self.sessions.list(user);
         let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
         json(&serde_json::json!({
+            "user": user,
             "sessions": all,
             "selected": self.selected(user, fields).map(|seen| seen.id),
         }))
@@ -180,10 +206,31 @@ impl Router {
     }
 
     async fn log(&self, user: &UserName, seen: &Seen) -> Result<Response<Bytes>, Problem> {
-        let log = self.sessions.log(user, seen, LOG_BYTES).await;
+        let log = self.sessions.log(user, seen, None, LOG_BYTES).await;
         let log = log.map_err(Problem::NoLog)?.ok_or(Problem::NoJob)?;
-        Ok(web::response(("text/plain; charset=utf-8", log)))
+        Ok(web::response(("text/plain; charset=utf-8", log.text)))
     }
+
+    async fn log_from(
+        &self,
+        user: &UserName,
+        seen: &Seen,
+        from: Option<u64>,
+    ) -> Result<Response<Bytes>, Problem> {
+        let log = self.sessions.log(user, seen, from, LOG_BYTES).await;
+        let log = log.map_err(Problem::NoLog)?.ok_or(Problem::NoJob)?;
+        Ok(json(&serde_json::to_value(log).expect("text and numbers")))
+    }
+}
+
+/// A dev server as the API lists it.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    server: &'a Listening,
+    /// Its address on a host of its own, where there are such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_of_its_own: Option<String>,
 }
 
 impl From<LaunchError> for Problem {
@@ -197,8 +244,18 @@ impl From<LaunchError> for Problem {
     }
 }
 
-fn method_of(allowed: &'static str) -> Problem {
-    Problem::Method { allowed }
+/// Where in a log somebody reads, if they say: from a byte on, or the end.
+fn from(query: &str) -> Result<Option<Option<u64>>, Problem> {
+    let mut pairs = query.split('&');
+    match pairs.find_map(|pair| pair.strip_prefix("from=")) {
+        None => Ok(None),
+        Some("end") => Ok(Some(None)),
+        Some(byte) => {
+            let byte = byte.parse();
+            let byte = byte.map_err(|error: ParseIntError| Problem::BadCall(error.into()))?;
+            Ok(Some(Some(byte)))
+        }
+    }
 }
 
 fn told(status: StatusCode, state: &State) -> Response<Bytes> {

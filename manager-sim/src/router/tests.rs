@@ -42,6 +42,7 @@ struct Front {
     cookie: String,
     view: watch::Sender<View>,
     stop: CancellationToken,
+    router: Router,
     _directory: tempfile::TempDir,
 }
 
@@ -111,6 +112,7 @@ impl Front {
         let marks = Marks::of(&store).unwrap();
         let domain = "apps.example.org".parse().unwrap();
         let signed_in = SignedIn::new(key.clone(), ways, marks.clone(), Arc::clone(&store));
+        let signed_in = Arc::new(signed_in);
         let code = mint(&key, &alice(), SystemTime::now()).unwrap();
         let (_, secret) = signed_in.sign_in(&code, SystemTime::now()).unwrap();
         let router = Router {
@@ -118,7 +120,7 @@ impl Front {
             signed_in,
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
-            port_hosts: Some(PortHosts::new(domain, key, marks, store)),
+            port_hosts: Some(Arc::new(PortHosts::new(domain, key, marks, store))),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -128,14 +130,16 @@ impl Front {
             grace: std::time::Duration::ZERO,
         };
         let (listeners, stopped) = (vec![listener.into()], stop.clone());
+        let served = router.clone();
         tokio::spawn(async move {
-            accept::serve(listeners, router, Arc::default(), &terms, stopped).await;
+            accept::serve(listeners, served, Arc::default(), &terms, stopped).await;
         });
         Self {
             address,
             cookie: format!("hpc_manager={secret}"),
             view,
             stop,
+            router,
             _directory: directory,
         }
     }
@@ -677,4 +681,73 @@ async fn a_token_gets_no_cookie_of_a_port_that_would_outlive_it() {
     let open = "GET /_hpc-proxy/open?name=5500--7&to=/";
     let refused = front.sends_to("localhost", "a=1", open, &bearer, "").await;
     assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+}
+
+/// The status of a call by a socket of the manager's, whose owner has another user's number by `off`.
+async fn called_at_a_desk(off: u32, fields: &str, path: &str) -> String {
+    let front = Front::of(nobody().await).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path_of = directory.path().join(desk::SOCKET);
+    let listener = tokio::net::UnixListener::bind(&path_of).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let owner = rustix::process::Uid::from_raw(own + off);
+    let desk = desk::Desk::new(front.router.clone(), owner);
+    let terms = accept::Terms {
+        max_connections: 4,
+        grace: std::time::Duration::ZERO,
+    };
+    let (listeners, stop) = (vec![listener.into()], front.stop.clone());
+    tokio::spawn(async move { accept::serve(listeners, desk, Arc::default(), &terms, stop).await });
+    let mut stream = tokio::net::UnixStream::connect(&path_of).await.unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// An address where nothing listens.
+async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn the_managers_own_user_alone_calls_by_its_socket() {
+    let path = "/api/v1/sessions";
+    let ours = called_at_a_desk(0, "", path).await;
+    assert!(ours.starts_with("HTTP/1.1 200 "), "{ours}");
+    let theirs = called_at_a_desk(1, "", path).await;
+    assert!(
+        theirs.starts_with("HTTP/1.1 403 ") && theirs.contains("not-the-owner"),
+        "{theirs}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_but_the_api_is_had_by_the_socket_and_for_users_alone() {
+    for path in [
+        "/",
+        "/port/5500/",
+        "/code/",
+        "/s/x/",
+        "/login",
+        "/logout",
+        "/assets/manager.js",
+    ] {
+        let answer = called_at_a_desk(0, "", path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
+    for (user, status) in [("alice", 200), ("mallory", 403), ("a b", 400), ("", 400)] {
+        let fields = format!("X-Hpc-Manager-User: {user}\r\n");
+        let answer = called_at_a_desk(0, &fields, "/api/v1/sessions").await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{user}: {answer}"
+        );
+    }
+    let twice = "X-Hpc-Manager-User: alice\r\nX-Hpc-Manager-User: alice\r\n";
+    let answer = called_at_a_desk(0, twice, "/api/v1/sessions").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }

@@ -8,6 +8,11 @@ use std::{
     time::Duration,
 };
 
+#[allow(dead_code, reason = "of use to some of those who start a manager")]
+pub(crate) mod document;
+#[allow(dead_code, reason = "the same")]
+pub(crate) mod site;
+
 /// How long anything may take here: a busy machine's worst.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 

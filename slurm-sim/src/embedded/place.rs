@@ -110,7 +110,13 @@ impl Places {
     /// Where a forward to `name` and `port` leads, as the cluster's name service would say.
     pub(super) fn resolve(&self, name: &str, port: u16) -> Option<Target> {
         let host = self.hosts.iter().position(|host| host.name == name);
+        let mut hosts = self.hosts.iter();
+        let by_address = hosts.position(|host| name.parse() == Ok(host.address));
         match (host, name.parse::<Ipv4Addr>()) {
+            // As sshd itself says where it is (`SSH_CONNECTION`).
+            (None, Ok(_)) if port == SSH_PORT && by_address.is_some() => {
+                by_address.map(Target::Login)
+            }
             (Some(0), _) => Some(Target::Address(Ipv4Addr::LOCALHOST, port)),
             (Some(index), _) if port == SSH_PORT => Some(Target::Login(index)),
             (Some(index), _) => Some(Target::Address(self.hosts[index].address, port)),
