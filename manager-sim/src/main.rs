@@ -25,7 +25,7 @@ use manager_sim::{
     front::Front,
     names::UserName,
     port_hosts::PortHosts,
-    router::Router,
+    router::{Router, Streams},
     sessions::{Sessions, Terms},
     socket_file,
     state_dir::{self, StateDir},
@@ -163,12 +163,19 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     let watching = tokens.map(|tokens| tokio::spawn(tokens.watch(stop.clone())));
     let router = Router {
         sessions: Arc::clone(&sessions),
-        signed_in: SignedIn::new(state.key().clone(), ways, marks.clone(), Arc::clone(&store)),
+        signed_in: Arc::new(SignedIn::new(
+            state.key().clone(),
+            ways,
+            marks.clone(),
+            Arc::clone(&store),
+        )),
         hosts: config.hosts,
         front,
         port_hosts: config
             .subdomains
-            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store)),
+            .map(|domain| PortHosts::new(domain, state.key().clone(), marks, store))
+            .map(Arc::new),
+        streams: Streams::until(stop.clone()),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {

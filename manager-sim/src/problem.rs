@@ -80,6 +80,9 @@ pub enum Problem {
     /// As many sessions as one may have.
     #[error("{0} sessions live already")]
     TooMany(usize),
+    /// As many streams of events as one may have.
+    #[error("{0} streams are open already")]
+    TooManyStreams(usize),
     /// A job that asks for what is not allowed.
     #[error("the options of a job were refused")]
     Refused(#[source] Refused),
@@ -109,6 +112,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether the same request may be answered soon.
+    pub fn may_heal(&self) -> bool {
+        matches!(self, Self::NotReady { .. } | Self::Fault(Fault::Dial(_)))
+    }
+
     /// The answer to it.
     pub fn answer(&self) -> Answer {
         let with = |status, code, message: &str, hint: &str| Answer {
@@ -230,6 +238,12 @@ impl Problem {
                 &format!("You have {most} sessions, as many as this manager allows."),
                 "Cancel one of them first.",
             ),
+            Self::TooManyStreams(most) => with(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-streams",
+                &format!("You have {most} streams of events open, as many as this manager allows."),
+                "Close some pages; until then this one asks every few seconds.",
+            ),
             Self::Refused(refused) => with(
                 StatusCode::BAD_REQUEST,
                 "not-allowed",
@@ -260,7 +274,7 @@ impl Problem {
                 in_words(*phase),
                 trouble
                     .as_deref()
-                    .unwrap_or("This page loads again by itself."),
+                    .unwrap_or("This page turns into what you opened once that is there."),
             ),
             Self::Route(error) => hpc_proxy::answer::Problem::Route(error.clone()).answer(&[]),
             Self::Fault(fault) => fault_answer(fault),

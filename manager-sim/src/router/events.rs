@@ -1,0 +1,255 @@
+//! The stream by which a page stays current (server-sent events; HTML, section 9.2): how the user's
+//! sessions stand and which dev servers they run, whenever that has changed.
+//!
+//! `EventSource` sends no field of its own, so the page reads it by `fetch`, with its key.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use hpc_proxy::{
+    headers,
+    http1::head::RequestHead,
+    ports::Listening,
+    service::{Decision, PageBody},
+};
+use http::{
+    HeaderValue, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{LIST_PATIENCE, Listed, Router, own_host::Addresses, servers};
+use crate::{
+    auth::{Known, SignedIn},
+    names::UserName,
+    problem::Problem,
+    session::id::SessionId,
+    sessions::{Seen, Sessions},
+    state::State,
+    upstream::Upstream,
+    web::Live,
+};
+
+/// Where the stream is.
+pub(super) const EVENTS: &str = "/api/v1/events";
+/// How soon a change is seen. Looking costs no more than a lock.
+const LOOK: Duration = Duration::from_millis(300);
+/// How often the proxy is asked for its list, which takes a connection through the tunnel.
+const LIST_INTERVAL: Duration = Duration::from_secs(2);
+/// Proxies on the way close what is silent for a minute; a browser that is gone is found out.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// After so long a reader asks anew, and is asked anew who it is.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Streams of a user at a time; a page without one asks every few seconds instead.
+const MOST_STREAMS: usize = 16;
+/// Events that wait for a slow reader; then the next waits too.
+const BACKLOG: usize = 2;
+
+/// The streams that are open.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Arc<Mutex<HashMap<UserName, usize>>>,
+    stop: CancellationToken,
+}
+
+/// The place of one among the streams of its user.
+#[derive(Debug)]
+struct Seat {
+    user: UserName,
+    open: Arc<Mutex<HashMap<UserName, usize>>>,
+}
+
+impl Streams {
+    /// Streams that end with `stop`.
+    pub fn until(stop: CancellationToken) -> Self {
+        let open = Arc::default();
+        Self { open, stop }
+    }
+
+    fn seat(&self, user: &UserName) -> Option<Seat> {
+        let mut open = locked(&self.open);
+        let count = open.entry(user.clone()).or_default();
+        if *count >= MOST_STREAMS {
+            return None;
+        }
+        *count += 1;
+        let (user, open) = (user.clone(), Arc::clone(&self.open));
+        Some(Seat { user, open })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = locked(&self.open);
+        if let Some(count) = open.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.user);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Router {
+    /// Opens a stream for somebody who is known.
+    pub(super) fn events(
+        &self,
+        head: &RequestHead,
+        who: Known,
+        own: &str,
+    ) -> Result<Decision<Self>, Problem> {
+        let seat = self.streams.seat(&who.user);
+        let seat = seat.ok_or(Problem::TooManyStreams(MOST_STREAMS))?;
+        let mut chosen = headers::cookie(&head.fields, self.front.choice_name());
+        let choice = chosen.find_map(|id| std::str::from_utf8(id).ok()?.parse().ok());
+        let feed = Feed {
+            sessions: Arc::clone(&self.sessions),
+            signed_in: Arc::clone(&self.signed_in),
+            addresses: self.addresses(own),
+            who,
+            choice,
+            listed: None,
+            _seat: seat,
+        };
+        let (events, received) = mpsc::channel(BACKLOG);
+        let stop = self.streams.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = feed.run(events) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let mut page = Response::new(PageBody::Pieces(received));
+        for (name, value) in [
+            (CONTENT_TYPE, "text/event-stream"),
+            (CACHE_CONTROL, "no-store"),
+        ] {
+            page.headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        // What nginx buffers otherwise (ngx_http_proxy_module, proxy_buffering).
+        page.headers_mut()
+            .insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok(Decision::Answer(page))
+    }
+}
+
+/// One stream.
+struct Feed {
+    sessions: Arc<Sessions>,
+    signed_in: Arc<SignedIn>,
+    addresses: Addresses,
+    who: Known,
+    choice: Option<SessionId>,
+    /// When which proxy was asked for its list, and what it said.
+    listed: Option<(Instant, Upstream, Option<Vec<Listening>>)>,
+    _seat: Seat,
+}
+
+impl Feed {
+    /// Runs while the reader is there and is who it was.
+    async fn run(mut self, events: mpsc::Sender<Bytes>) {
+        let begun = Instant::now();
+        let (mut shown, mut sent) = (String::new(), Instant::now());
+        while begun.elapsed() < LONGEST && self.signed_in.holds(self.who.by, SystemTime::now()) {
+            let (html, event) = self.look().await;
+            let piece = if html != shown {
+                shown = html;
+                Some(event)
+            } else if sent.elapsed() >= KEEP_ALIVE {
+                Some(Bytes::from_static(b": still here\n\n"))
+            } else {
+                None
+            };
+            if let Some(piece) = piece {
+                sent = Instant::now();
+                if events.send(piece).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                () = events.closed() => return,
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// What there is to see now: as a page shows it, and the event that says so.
+    async fn look(&mut self) -> (String, Bytes) {
+        let user = self.who.user.clone();
+        let seen = self.sessions.selected(&user, self.choice.as_ref());
+        let servers = self.list(seen.as_ref()).await;
+        let all = self.sessions.list(&user);
+        let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
+        let live = Live {
+            selected: &State::of(seen.as_ref()),
+            sessions: &all,
+            servers: servers.as_deref(),
+        };
+        let address = |port| self.addresses.of(seen.as_ref()?, port);
+        let html = live.html(&address);
+        let ports: Option<Vec<_>> = servers.as_deref().map(|servers| {
+            let listed = |server| Listed::new(server, &address);
+            servers.iter().map(listed).collect()
+        });
+        let data = serde_json::json!({
+            "selected": seen.as_ref().map(|seen| &seen.id),
+            "sessions": all,
+            "ports": ports,
+            "html": html,
+        });
+        // JSON has no line ends, so it is one line of data.
+        (html, format!("data: {data}\n\n").into())
+    }
+
+    /// The servers of the selected session, asked for now and then. While a network is cut, what was
+    /// last known stays.
+    async fn list(&mut self, seen: Option<&Seen>) -> Option<Vec<Listening>> {
+        let upstream = seen?.view.upstream.clone()?;
+        let last = self.listed.take().filter(|(_, of, _)| *of == upstream);
+        if let Some((at, _, servers)) = &last
+            && at.elapsed() < LIST_INTERVAL
+        {
+            let servers = servers.clone();
+            self.listed = last;
+            return servers;
+        }
+        let asked = timeout(LIST_PATIENCE, servers(seen)).await;
+        let servers = match asked {
+            Ok(Ok(servers)) => servers,
+            Ok(Err(_)) | Err(_) => last.and_then(|(_, _, servers)| servers),
+        };
+        self.listed = Some((Instant::now(), upstream, servers.clone()));
+        servers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_so_many_streams_and_no_more() {
+        let (alice, bob): (UserName, UserName) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let streams = Streams::default();
+        let mut seats: Vec<_> = (0..MOST_STREAMS).map(|_| streams.seat(&alice)).collect();
+        assert!(seats.iter().all(Option::is_some));
+        assert!(streams.seat(&alice).is_none() && streams.seat(&bob).is_some());
+        seats.pop();
+        assert!(streams.seat(&alice).is_some());
+        seats.clear();
+        assert!(locked(&streams.open).is_empty());
+    }
+}
