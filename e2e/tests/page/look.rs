@@ -105,7 +105,10 @@ impl<'a> Look<'a> {
 
     async fn finds_nothing_wrong(&self, state: &str) -> Result<()> {
         let check = format!(
-            "if (!window.axe) {{ {axe} }}
+            "while (document.readyState !== 'complete') {{
+               await new Promise((done) => setTimeout(done, 20));
+             }}
+             if (!window.axe) {{ {axe} }}
              const found = await axe.run(document, {{ resultTypes: ['violations'],
                runOnly: {{ type: 'tag', values: {RULES} }} }});
              return found.violations.map((it) => [it.id, it.help, it.nodes.map((node) =>

@@ -91,7 +91,6 @@ async fn a_wrong_field_says_so(look: &Look<'_>) -> Result<()> {
 
 /// She launches by the button, and her dev servers appear without a touch.
 async fn she_works(alice: &User<'_>, look: &Look<'_>, origin: &str) -> Result<Vec<Running>> {
-    // It never lives longer than the page's own events need to tell of it.
     look.window
         .runs("document.getElementById('launch').requestSubmit()")
         .await?;
@@ -100,7 +99,6 @@ async fn she_works(alice: &User<'_>, look: &Look<'_>, origin: &str) -> Result<Ve
     let session = alice.awaits("connected").await?;
     let ide = session.ide.as_deref().context("it has an IDE")?;
     alice.browser().gets(ide).await?.has_status(200);
-    look.awaits("'#servers'", "None yet").await?;
     let first = alice
         .runs(LiveServer::on(5500).showing("This is alice's page."))
         .await?;

@@ -22,11 +22,12 @@ use http::{
 };
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{LIST_PATIENCE, Listed, Router, own_host::Addresses, servers};
+use super::{self as router, LIST_PATIENCE, Router, own_host::Addresses, servers};
 use crate::{
     auth::{Known, SignedIn},
     names::UserName,
@@ -121,6 +122,7 @@ impl Router {
             who,
             choice,
             listed: None,
+            asking: JoinSet::new(),
             _seat: seat,
         };
         let (events, received) = mpsc::channel(BACKLOG);
@@ -146,6 +148,13 @@ impl Router {
     }
 }
 
+/// What a proxy said of the servers, and when it was asked.
+struct Listed {
+    of: Upstream,
+    asked: Instant,
+    servers: Option<Vec<Listening>>,
+}
+
 /// One stream.
 struct Feed {
     sessions: Arc<Sessions>,
@@ -153,8 +162,8 @@ struct Feed {
     addresses: Addresses,
     who: Known,
     choice: Option<SessionId>,
-    /// When which proxy was asked for its list, and what it said.
-    listed: Option<(Instant, Upstream, Option<Vec<Listening>>)>,
+    listed: Option<Listed>,
+    asking: JoinSet<Listed>,
     _seat: Seat,
 }
 
@@ -164,14 +173,11 @@ impl Feed {
         let begun = Instant::now();
         let (mut shown, mut sent) = (String::new(), Instant::now());
         while begun.elapsed() < LONGEST && self.signed_in.holds(self.who.by, SystemTime::now()) {
-            let (html, event) = self.look().await;
-            let piece = if html != shown {
-                shown = html;
-                Some(event)
-            } else if sent.elapsed() >= KEEP_ALIVE {
-                Some(Bytes::from_static(b": still here\n\n"))
-            } else {
-                None
+            let piece = match self.look(&mut shown).await {
+                None if sent.elapsed() >= KEEP_ALIVE => {
+                    Some(Bytes::from_static(b": still here\n\n"))
+                }
+                event => event,
             };
             if let Some(piece) = piece {
                 sent = Instant::now();
@@ -186,8 +192,9 @@ impl Feed {
         }
     }
 
-    /// What there is to see now: as a page shows it, and the event that says so.
-    async fn look(&mut self) -> (String, Bytes) {
+    /// The event that says what there is to see now, if that is not what is `shown`: so a time of
+    /// which a page shows the minutes is news once a minute.
+    async fn look(&mut self, shown: &mut String) -> Option<Bytes> {
         let user = self.who.user.clone();
         let seen = self.sessions.selected(&user, self.choice.as_ref());
         let servers = self.list(seen.as_ref()).await;
@@ -200,8 +207,11 @@ impl Feed {
         };
         let address = |port| self.addresses.of(seen.as_ref()?, port);
         let html = live.html(&address);
+        if html == *shown {
+            return None;
+        }
         let ports: Option<Vec<_>> = servers.as_deref().map(|servers| {
-            let listed = |server| Listed::new(server, &address);
+            let listed = |server| router::Listed::new(server, &address);
             servers.iter().map(listed).collect()
         });
         let data = serde_json::json!({
@@ -210,29 +220,39 @@ impl Feed {
             "ports": ports,
             "html": html,
         });
+        *shown = html;
         // JSON has no line ends, so it is one line of data.
-        (html, format!("data: {data}\n\n").into())
+        Some(format!("data: {data}\n\n").into())
     }
 
-    /// The servers of the selected session, asked for now and then. While a network is cut, what was
-    /// last known stays.
+    /// The servers of the selected session as last heard. They are asked for now and then, and not
+    /// waited for once they are known: nothing else is to be late because they are. While a network is
+    /// cut, what was last heard stays.
     async fn list(&mut self, seen: Option<&Seen>) -> Option<Vec<Listening>> {
         let upstream = seen?.view.upstream.clone()?;
-        let last = self.listed.take().filter(|(_, of, _)| *of == upstream);
-        if let Some((at, _, servers)) = &last
-            && at.elapsed() < LIST_INTERVAL
-        {
-            let servers = servers.clone();
-            self.listed = last;
-            return servers;
+        self.listed.take_if(|listed| listed.of != upstream);
+        let due = self.listed.as_ref();
+        let due = due.is_none_or(|listed| listed.asked.elapsed() >= LIST_INTERVAL);
+        if due && self.asking.is_empty() {
+            let (seen, of) = (seen.cloned(), upstream.clone());
+            let asked = Instant::now();
+            self.asking.spawn(async move {
+                let servers = servers(seen.as_ref()).await.ok().flatten();
+                Listed { of, asked, servers }
+            });
         }
-        let asked = timeout(LIST_PATIENCE, servers(seen)).await;
-        let servers = match asked {
-            Ok(Ok(servers)) => servers,
-            Ok(Err(_)) | Err(_) => last.and_then(|(_, _, servers)| servers),
+        let heard = match self.listed {
+            None => timeout(LIST_PATIENCE, self.asking.join_next()).await,
+            Some(_) => Ok(self.asking.try_join_next()),
         };
-        self.listed = Some((Instant::now(), upstream, servers.clone()));
-        servers
+        if let Ok(Some(Ok(mut heard))) = heard
+            && heard.of == upstream
+        {
+            let last = self.listed.take().and_then(|listed| listed.servers);
+            heard.servers = heard.servers.or(last);
+            self.listed = Some(heard);
+        }
+        self.listed.as_ref()?.servers.clone()
     }
 }
 

@@ -20,8 +20,8 @@ pub(super) fn section(
     let list = match servers {
         Some(servers) => list(servers, address),
         None if state.phase == PhaseName::Connected => {
-            "<p>They cannot be listed at the moment. Those that you know the port of are at \
-             <code>/port/N/</code>.</p>\n"
+            "<p>They cannot be listed yet; this page tries again by itself. Those that you know the \
+             port of are at <code>/port/N/</code>.</p>\n"
                 .to_owned()
         }
         None => "<p>They are listed here once a session is connected.</p>\n".to_owned(),
