@@ -223,10 +223,12 @@ document.addEventListener(
 
 function isMeant() {
   const dialog = document.getElementById("confirm");
-  dialog.returnValue = "keep";
   dialog.showModal();
   return new Promise((answer) => {
-    dialog.addEventListener("close", () => answer(dialog.returnValue === "cancel"), { once: true });
+    // A window that nobody sees is told late that a dialog is closed.
+    const submitted = (event) => answer(event.submitter.value === "cancel");
+    dialog.addEventListener("submit", submitted, { once: true });
+    dialog.addEventListener("cancel", () => answer(false), { once: true });
   });
 }
 
