@@ -50,6 +50,11 @@ story *NAMES: fixtures build
 e2e *NAMES: fixtures images build
     cargo nextest run --workspace -E 'binary(stories) & test(/^docker/)' "$@"
 
+# The story of a real code-server as the IDE, which is installed for it
+code-server: fixtures build
+    @fixtures/install code-server
+    cargo nextest run --workspace --run-ignored only -E 'binary(code_server)'
+
 # What a first-class proxy must do, as a table, against ours or PROXY=path; takes rows, such as A19 or C
 conformance *ARGS: build
     @{{ programs }}/debug/conformance "$@"
@@ -119,6 +124,7 @@ fuzz SECONDS="1800" *TARGETS:
 release:
     cargo build --release --package hpc-proxy --bin hpc-proxy
     cargo build --release --package bench --bins
+    cargo build --release --package manager-sim --package slurm-sim --package ide-stand-in --bins
 
 # Remove what killed runs left behind: containers, networks, directories
 clean:

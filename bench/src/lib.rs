@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod client;
 pub mod descriptors;
 pub mod http;
+pub mod lab;
 pub mod lease;
 pub mod load;
 pub mod localhost;

@@ -86,6 +86,18 @@ impl Process {
         Duration::from_nanos(nanos.sum())
     }
 
+    /// Its children that run a program of this name.
+    pub fn children(self, name: &str) -> Vec<Self> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Self));
+        let ours = |process: &Self| {
+            let status = process.read("status").unwrap_or_default();
+            number(&status, "PPid:") == Some(u64::from(self.0))
+                && status.lines().next() == Some(&format!("Name:\t{name}"))
+        };
+        all.filter(ours).collect()
+    }
+
     /// How many descriptors it may have now; nothing where we may not look.
     pub fn descriptor_limit(self) -> Option<u64> {
         let limits = self.read("limits").ok()?;
@@ -145,6 +157,22 @@ mod tests {
         let used = own.usage().unwrap().since(before);
         assert!(used.cpu > Duration::ZERO, "{used:?}");
         assert!(own.descriptor_limit().unwrap() > 10);
+    }
+
+    #[test]
+    fn knows_the_children_of_a_program() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let own = Process(std::process::id());
+        // Before exec it bears our name.
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while own.children("sleep").is_empty() && std::time::Instant::now() < deadline {}
+        let found: Vec<u32> = own.children("sleep").iter().map(|found| found.0).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [child.id()]);
     }
 
     #[test]

@@ -63,6 +63,15 @@ pub fn table(name: &str, rows: &[Row]) -> String {
     aligned(&[name, "measured", "limit", "", "samples"], cells.collect())
 }
 
+/// `text` with `part`, which begins with a heading of its own, as its last part, in place of what was there
+/// under that heading.
+pub fn with_part(text: &str, part: &str) -> String {
+    let heading = part.lines().next().unwrap_or_default();
+    let before = text.split_once(&format!("{heading}\n"));
+    let before = before.map_or(text, |(before, _)| before).trim_end();
+    format!("{before}\n\n{part}")
+}
+
 /// Loads as a table, the subjects of each below each other.
 pub fn comparison(figures: &[Figures]) -> String {
     let cells = figures.iter().map(|figures| {
@@ -136,6 +145,14 @@ mod tests {
             table,
             "| x   | y  |\n| --- | -- |\n| a   | 1  |\n| bcd | 10 |\n"
         );
+    }
+
+    #[test]
+    fn the_last_part_is_replaced_alone() {
+        let first = with_part("# Results\n\n| a |\n", "## Lab\n\none\n");
+        assert_eq!(first, "# Results\n\n| a |\n\n## Lab\n\none\n");
+        let second = with_part(&first, "## Lab\n\ntwo\n");
+        assert_eq!(second, "# Results\n\n| a |\n\n## Lab\n\ntwo\n");
     }
 
     #[test]

@@ -45,6 +45,17 @@ pub fn fixture(name: &str) -> Result<PathBuf> {
     Ok(bin)
 }
 
+/// code-server, as a program for node.
+pub fn code_server() -> Result<PathBuf> {
+    let entry = fixture_cache().join("code-server/node_modules/code-server/out/node/entry.js");
+    ensure!(
+        entry.exists(),
+        "`{}` is not installed\nhint: ./dev code-server",
+        entry.display()
+    );
+    Ok(entry)
+}
+
 /// All of them, with what else is needed to try them.
 pub fn fixtures() -> PathBuf {
     workspace().join("fixtures")

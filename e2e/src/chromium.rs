@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fantoccini::wd::Capabilities;
+use fantoccini::actions::{InputSource, KeyAction, KeyActions};
+use fantoccini::key::Key;
+use fantoccini::wd::{Capabilities, WindowHandle};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
@@ -118,10 +120,7 @@ impl Chromium {
             anyhow::ensure!(shown.contains(text), "it shows `{shown}`");
             Ok(())
         });
-        match shown {
-            Ok(()) => Ok(()),
-            Err(error) => Err(error.context(self.screenshot_for_a_person().await)),
-        }
+        self.shows_why(shown).await
     }
 
     /// Runs a script in the page and gives what it returns.
@@ -135,6 +134,68 @@ impl Chromium {
             .context("run a script in Chromium")
     }
 
+    /// Clicks on the first element that `selector` finds.
+    ///
+    /// # Errors
+    /// There is none, or something hides it.
+    pub async fn clicks(&self, selector: &str) -> Result<()> {
+        let element = self.window.find(Locator::Css(selector)).await?;
+        element.click().await.context("click in Chromium")
+    }
+
+    /// Types into whatever has the focus, key by key.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn types(&self, text: &str) -> Result<()> {
+        let keys = text.chars().fold(keyboard(), |keys, value| {
+            keys.then(KeyAction::Down { value })
+                .then(KeyAction::Up { value })
+        });
+        let typed = self.window.perform_actions(keys).await;
+        typed.context("type in Chromium")
+    }
+
+    /// Presses one key.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn presses(&self, key: Key) -> Result<()> {
+        self.types(&char::from(key).to_string()).await
+    }
+
+    /// Opens a window beside this one, goes on in it, and gives the one before.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn opens_another_window(&self) -> Result<WindowHandle> {
+        let before = self.window.window().await?;
+        let another = self.window.new_window(true).await?;
+        self.window.switch_to_window(another.handle).await?;
+        Ok(before)
+    }
+
+    /// Goes on in this window, and gives the one before.
+    ///
+    /// # Errors
+    /// It is closed.
+    pub async fn turns_to(&self, window: &WindowHandle) -> Result<WindowHandle> {
+        let before = self.window.window().await?;
+        self.window.switch_to_window(window.clone()).await?;
+        Ok(before)
+    }
+
+    /// Keeps a screenshot and adds where it is to the error of what was done, if it failed.
+    ///
+    /// # Errors
+    /// What was done failed.
+    pub async fn shows_why<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Ok(value) => Ok(value),
+            Err(error) => Err(error.context(self.screenshot_for_a_person().await)),
+        }
+    }
+
     /// Closes the window and ends the browser.
     ///
     /// # Errors
@@ -146,14 +207,29 @@ impl Chromium {
         Ok(())
     }
 
+    /// Of every window.
     async fn screenshot_for_a_person(&self) -> String {
-        let kept = match self.window.screenshot().await {
-            Ok(png) => evidence::keep("chromium.png", &png),
-            Err(error) => Err(error.into()),
-        };
-        match kept {
-            Ok(path) => format!("screenshot: {}", path.display()),
-            Err(error) => format!("no screenshot: {error:#}"),
+        let windows = self.window.windows().await.unwrap_or_default();
+        let mut told = Vec::new();
+        for (index, window) in windows.into_iter().enumerate() {
+            told.push(match self.keeps_picture(window, index).await {
+                Ok(path) => format!("screenshot: {}", path.display()),
+                Err(error) => format!("no screenshot: {error:#}"),
+            });
         }
+        told.join(", ")
     }
+
+    async fn keeps_picture(&self, window: WindowHandle, index: usize) -> Result<PathBuf> {
+        self.window.switch_to_window(window).await?;
+        let name = match index {
+            0 => "chromium.png".to_owned(),
+            _ => format!("chromium-{}.png", index + 1),
+        };
+        evidence::keep(&name, &self.window.screenshot().await?)
+    }
+}
+
+fn keyboard() -> KeyActions {
+    KeyActions::new("keyboard".to_owned())
 }

@@ -116,6 +116,12 @@ impl Tools {
             r#"{ide} --host 0.0.0.0 --port "$IDE_PORT" --connection-token-file "$IDE_TOKEN_FILE""#
         )
     }
+
+    /// The same for an IDE on a Unix socket, which asks nobody who they are.
+    pub fn ide_command_on_socket(&self) -> String {
+        let ide = &self.ide;
+        format!(r#"{ide} --socket-path "$IDE_SOCKET" --without-connection-token"#)
+    }
 }
 
 /// One party's log.

@@ -23,8 +23,8 @@ pub struct Settings<'a> {
     pub ssh_config: &'a Path,
     /// What jobs start.
     pub tools: &'a Tools,
-    /// Starts an IDE whose jobs get no proxy, in place of VS Code.
-    pub another_ide: Option<&'a str>,
+    /// What IDE jobs start.
+    pub ide: &'a Ide,
     /// Whether IDEs share localhost with everybody on their node.
     pub shared_localhost: bool,
     /// How it reaches proxies, if not as usual.
@@ -39,6 +39,20 @@ pub struct Settings<'a> {
     pub local_port: Option<u16>,
     /// The name by which browsers know it, and the domain of dev servers' own hosts.
     pub names: Option<[&'a str; 2]>,
+}
+
+/// An IDE.
+#[derive(Clone, Debug, Default)]
+pub enum Ide {
+    /// The stand-in for VS Code.
+    #[default]
+    StandIn,
+    /// The same on `$IDE_SOCKET`.
+    StandInOnSocket,
+    /// What this command starts on `$IDE_SOCKET`.
+    OnSocket(String),
+    /// What this command starts; it brings a port proxy of its own.
+    WithItsOwnProxy(String),
 }
 
 /// A running manager.
@@ -162,13 +176,17 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
     let path = |path: &Path| path.display().to_string();
     args.extend(["--ssh-config".to_owned(), path(settings.ssh_config)]);
     args.extend(["--state-dir".to_owned(), path(state_dir)]);
-    match settings.another_ide {
-        Some(command) => {
-            args.extend(["--ide-kind".to_owned(), "other".to_owned()]);
-            args.extend(["--ide-command".to_owned(), command.to_owned()]);
-        }
-        None => args.extend(["--ide-command".to_owned(), settings.tools.ide_command()]),
-    }
+    let (more, command) = match settings.ide {
+        Ide::StandIn => (None, settings.tools.ide_command()),
+        Ide::StandInOnSocket => (
+            Some("--ide-socket=true"),
+            settings.tools.ide_command_on_socket(),
+        ),
+        Ide::OnSocket(command) => (Some("--ide-socket=true"), command.clone()),
+        Ide::WithItsOwnProxy(command) => (Some("--ide-kind=other"), command.clone()),
+    };
+    args.extend(["--ide-command".to_owned(), command]);
+    args.extend(more.map(str::to_owned));
     args.extend([
         "--hpc-proxy-command".to_owned(),
         settings.tools.hpc_proxy.clone(),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::browser::{Browser, Page};
-use crate::devserver::{DevServer, Running, by_hand};
+use crate::devserver::{DevServer, Running, Site, by_hand};
 use crate::eventually;
 use crate::ssh::Remote;
 use crate::terminal::Terminal;
@@ -246,13 +246,20 @@ impl<'w> User<'w> {
     /// # Errors
     /// It did not come up on its port.
     pub async fn runs_on<S: DevServer>(&self, server: S, port: u16) -> Result<Running> {
-        let site = server.site();
+        self.copies(server.site()).await?;
+        self.starts(&server, port).await
+    }
+
+    /// Copies the files of a dev server to where it is started.
+    ///
+    /// # Errors
+    /// The login node cannot be reached.
+    pub async fn copies(&self, site: &Site) -> Result<()> {
         let made = site.made()?;
         self.world
             .ssh()
             .copies(&self.name, made.path(), &site.dir())
-            .await?;
-        self.starts(&server, port).await
+            .await
     }
 
     /// Starts a dev server once more, on the port and with the files it had.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::browser::Browser;
 use crate::cluster::{Cluster, Log, Need, Site, Tools, USERS};
-use crate::manager::{Manager, Settings};
+use crate::manager::{Ide, Manager, Settings};
 use crate::ssh::Ssh;
 use crate::story::{Skipped, Story};
 use crate::user::User;
@@ -35,7 +35,7 @@ pub struct World {
 struct Told {
     users: Vec<String>,
     tools: Tools,
-    another_ide: Option<String>,
+    ide: Ide,
     shared_localhost: bool,
     transport: Option<String>,
     idle_timeout: Option<String>,
@@ -54,7 +54,7 @@ impl World {
             port: 0,
             local_port: None,
             hpc_proxy: None,
-            another_ide: None,
+            ide: Ide::default(),
             shared_localhost: false,
             transport: None,
             idle_timeout: None,
@@ -173,7 +173,7 @@ impl World {
             users: &told.users,
             ssh_config: on_a_wire.unwrap_or_else(|| self.site().ssh_config()),
             tools: &told.tools,
-            another_ide: told.another_ide.as_deref(),
+            ide: &told.ide,
             shared_localhost: told.shared_localhost,
             transport: told.transport.as_deref(),
             idle_timeout: told.idle_timeout.as_deref(),
@@ -240,7 +240,7 @@ pub struct Plan<'a, C> {
     port: u16,
     local_port: Option<u16>,
     hpc_proxy: Option<String>,
-    another_ide: Option<String>,
+    ide: Ide,
     shared_localhost: bool,
     transport: Option<String>,
     idle_timeout: Option<String>,
@@ -279,7 +279,19 @@ impl<C: Cluster> Plan<'_, C> {
 
     /// With sessions of an IDE that brings a port proxy of its own.
     pub fn with_another_ide(mut self, command: &str) -> Self {
-        self.another_ide = Some(command.to_owned());
+        self.ide = Ide::WithItsOwnProxy(command.to_owned());
+        self
+    }
+
+    /// With the IDE on a Unix socket.
+    pub fn with_its_ide_on_a_socket(mut self) -> Self {
+        self.ide = Ide::StandInOnSocket;
+        self
+    }
+
+    /// With sessions of an IDE that this command starts on `$IDE_SOCKET`.
+    pub fn with_ide_on_socket(mut self, command: &str) -> Self {
+        self.ide = Ide::OnSocket(command.to_owned());
         self
     }
 
@@ -364,7 +376,7 @@ impl<C: Cluster> Plan<'_, C> {
             told: Told {
                 users: self.users,
                 tools,
-                another_ide: self.another_ide,
+                ide: self.ide,
                 shared_localhost: self.shared_localhost,
                 transport: self.transport,
                 idle_timeout: self.idle_timeout,

@@ -284,6 +284,18 @@ impl Report {
             ),
             IdeKind::Other => format!("It runs an IDE of another kind ({}).", script.ide_command),
         });
+        let (needs, hint) = if script.ide_socket {
+            ("IDE_SOCKET", "say where it is, or leave `ide-socket` out")
+        } else {
+            (
+                "IDE_TOKEN_FILE",
+                "any user of a node may connect to its ports: have the IDE ask for the token, or listen on \
+                 $IDE_SOCKET with `ide-socket = true`",
+            )
+        };
+        if script.kind == IdeKind::Vscode && !script.ide_command.contains(needs) {
+            self.warns(format!("`ide-command` says nothing of ${needs}"), hint);
+        }
         self.says(if serve.cancel_on_exit {
             "Jobs are cancelled when the manager ends."
         } else {

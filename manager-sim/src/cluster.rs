@@ -6,27 +6,31 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
-use hpc_proxy::auth::NoRandom;
+use hpc_proxy::{auth::NoRandom, streams::GREETING};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     process::Command,
+    sync::Semaphore,
     time::timeout,
 };
 
 use crate::{
-    job::one_line,
+    job::{JobId, one_line},
     names::{ClusterName, Login, NodeName, UserName},
     shell::quote,
     transport::Transport,
 };
 
+mod gate;
 mod lifeline;
 mod master;
 
+pub use gate::Gate;
 pub(crate) use lifeline::Lifeline;
 use master::Master;
 pub(crate) use master::literal_socket_path;
@@ -56,6 +60,8 @@ pub struct Ssh {
     pub key: Option<PathBuf>,
     /// How its nodes are reached.
     pub transport: Transport,
+    /// The hpc-proxy program on its nodes.
+    pub hpc_proxy: String,
 }
 
 impl Ssh {
@@ -169,17 +175,22 @@ pub enum SshError {
 pub struct Cluster {
     ssh: Ssh,
     master: Master,
+    gate: Arc<Gate>,
+    commands: Semaphore,
 }
 
 impl Cluster {
-    /// Connects to nothing yet. The shared connection gets its socket at `control`.
+    /// Connects to nothing yet. The shared connection gets its socket at `control`; `gate` is the login
+    /// node's.
     ///
     /// # Errors
     /// When ssh cannot have a socket there.
-    pub fn new(ssh: Ssh, control: &Path) -> Result<Self, SshError> {
+    pub fn new(ssh: Ssh, control: &Path, gate: Arc<Gate>) -> Result<Self, SshError> {
         Ok(Self {
-            master: Master::new(ssh.clone(), control)?,
+            master: Master::new(ssh.clone(), control, Arc::clone(&gate))?,
             ssh,
+            gate,
+            commands: Semaphore::new(gate::COMMANDS_OF_AN_ACCOUNT),
         })
     }
 
@@ -188,11 +199,14 @@ impl Cluster {
         &self.ssh
     }
 
-    /// Runs `command`, POSIX shell text, in the account's home, with `stdin`.
+    /// Runs `command`, POSIX shell text, in the account's home, with `stdin`, once it is its turn.
     ///
     /// # Errors
     /// When it is not known to have run to its end, within its deadline.
     pub async fn run(&self, command: &str, stdin: &[u8]) -> Result<Output, SshError> {
+        // The account's own first: one that hangs takes no more from the others.
+        let _own = gate::pass(&self.commands).await;
+        let _all = self.gate.command().await;
         timeout(COMMAND_DEADLINE, self.attempt(command, stdin))
             .await
             .unwrap_or(Err(SshError::Deadline(COMMAND_DEADLINE)))
@@ -207,12 +221,29 @@ impl Cluster {
         let control = self.master.ready().await?;
         let proxy = format!("ProxyCommand={}", self.ssh.jump(control)?);
         let options = [&["-o", &proxy][..], options].concat();
+        let _connecting = self.gate.connect().await;
         Lifeline::open(&self.ssh.on(node), &options).await
     }
 
     /// Has an ssh stay on the login node, with what `options` ask for: a connection of its own.
     pub(crate) async fn stay(&self, options: &[&str]) -> Result<Lifeline, SshError> {
+        let _connecting = self.gate.connect().await;
         Lifeline::open(&self.ssh, options).await
+    }
+
+    /// A step of the job on its node, which carries connections to the proxy: see [`hpc_proxy::streams`].
+    pub(crate) async fn step(
+        &self,
+        job: JobId,
+        node: &NodeName,
+    ) -> Result<(Lifeline, impl AsyncRead + AsyncWrite + Unpin + use<>), SshError> {
+        let control = self.master.ready().await?;
+        let options = [["-S", control], ["-o", "ControlMaster=no"]];
+        let command = step_command(&self.ssh.hpc_proxy, job, node);
+        let mut step =
+            Lifeline::start(&self.ssh, options.as_flattened(), &command, GREETING).await?;
+        let carrier = step.take_streams().expect("nobody else took them");
+        Ok((step, carrier))
     }
 
     /// Ends the shared connection.
@@ -251,6 +282,19 @@ impl Cluster {
             stderr,
         })
     }
+}
+
+/// It shares the resources of the job's other step. What a login profile sets for proxies of its own would
+/// lead to those.
+fn step_command(hpc_proxy: &str, job: JobId, node: &NodeName) -> String {
+    let hpc_proxy = quote(hpc_proxy).unwrap_or_default();
+    let script = format!(
+        "for name in $(env | sed -n 's/^\\(HPC_PROXY_[A-Z_]*\\)=.*/\\1/p'); do unset \"$name\"; done; \
+         exec srun --overlap --jobid={job} --nodelist={node} --nodes=1 --ntasks=1 --mem=0 --quiet \
+         {hpc_proxy} bridge --streams"
+    );
+    let script = quote(&script).unwrap_or_default();
+    format!("exec sh -c {script}")
 }
 
 /// What comes out of a pipe, up to the limit; where it breaks is where it ends.
@@ -301,6 +345,7 @@ mod tests {
             config: Some("/conf".into()),
             key: None,
             transport: Transport::Login,
+            hpc_proxy: "hpc-proxy".into(),
         };
         let line = |ssh: &Ssh| {
             let command = ssh.client(&[], "true");
@@ -329,6 +374,7 @@ mod tests {
             config: Some("/it's %h".into()),
             key: Some("/keys/alice".into()),
             transport: Transport::Jump,
+            hpc_proxy: "hpc-proxy".into(),
         };
         let jump = ssh.jump("/run/a.ctl").unwrap();
         assert_eq!(

@@ -228,8 +228,8 @@ struct Settings {
     #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
     ssh_config: Option<PathBuf>,
     /// How proxies on nodes are reached: `login` (the login node connects to the node), `jump` (ssh to the
-    /// node itself, where the proxy listens on the loopback alone) or `jump-socket` (the same, to a Unix
-    /// socket in the user's home) [default: login].
+    /// node itself, where the proxy listens on the loopback alone), `jump-socket` (the same, to a Unix
+    /// socket in the user's home) or `srun` (a step of the job) [default: login].
     #[arg(long, env = "HPC_MANAGER_TRANSPORT", value_name = "TRANSPORT")]
     transport: Option<String>,
     /// Where the tunnel begins on 127.0.0.1, with a single login [default: 9000].
@@ -239,10 +239,15 @@ struct Settings {
     /// [default: vscode].
     #[arg(long, env = "HPC_MANAGER_IDE_KIND", value_name = "KIND")]
     ide_kind: Option<String>,
-    /// The shell command that runs the IDE on $IDE_PORT with the token in $IDE_TOKEN_FILE
-    /// [default: code serve-web ...].
+    /// The shell command that runs the IDE on $IDE_PORT with the token in $IDE_TOKEN_FILE, or else on
+    /// the Unix socket $IDE_SOCKET [default: code serve-web ...].
     #[arg(long, env = "HPC_MANAGER_IDE_COMMAND", value_name = "COMMAND")]
     ide_command: Option<String>,
+    /// Whether that command listens on $IDE_SOCKET, to which no other user of the node can connect, so
+    /// that the IDE itself needs to ask nobody who they are [default: false].
+    #[arg(long, env = "HPC_MANAGER_IDE_SOCKET", value_name = "BOOL",
+        value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    ide_socket: Option<bool>,
     /// The hpc-proxy program on the nodes [default: hpc-proxy].
     #[arg(long, env = "HPC_MANAGER_HPC_PROXY_COMMAND", value_name = "PROGRAM")]
     hpc_proxy_command: Option<String>,
@@ -495,6 +500,10 @@ impl Settings {
         settings
     }
 
+    fn hpc_proxy(&self) -> &str {
+        self.hpc_proxy_command.as_deref().unwrap_or("hpc-proxy")
+    }
+
     /// Everybody's account, each user once.
     fn accounts(&self, wrong: &mut Gathered) -> Vec<Ssh> {
         let (users, clusters) = (self.user.clone(), self.cluster.clone());
@@ -505,6 +514,7 @@ impl Settings {
         let usual = people::Usual {
             config: self.ssh_config.as_deref(),
             transport: transport.and_then(|it| wrong.ok(it)).unwrap_or_default(),
+            hpc_proxy: self.hpc_proxy(),
         };
         let accounts = people::accounts(&self.login, users, clusters, usual, wrong);
         let mut users = BTreeSet::new();
@@ -542,6 +552,7 @@ impl Settings {
             local_port: self.local_port.or(other.local_port),
             ide_kind: self.ide_kind.or(other.ide_kind),
             ide_command: self.ide_command.or(other.ide_command),
+            ide_socket: self.ide_socket.or(other.ide_socket),
             hpc_proxy_command: self.hpc_proxy_command.or(other.hpc_proxy_command),
             private_localhost: self.private_localhost.or(other.private_localhost),
             time: self.time.or(other.time),
@@ -565,6 +576,7 @@ impl Settings {
         mut wrong: Gathered,
     ) -> Result<Serve, ConfigErrors> {
         let logins = self.accounts(&mut wrong);
+        let hpc_proxy = self.hpc_proxy().to_owned();
         // Where something could not be read, that may have been it.
         if logins.is_empty() && !wrong.is_any() {
             wrong.push(ConfigError::NoLogin);
@@ -654,10 +666,11 @@ impl Settings {
                 local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
                 script: JobScript {
                     kind,
-                    hpc_proxy: self.hpc_proxy_command.unwrap_or_else(|| "hpc-proxy".into()),
+                    hpc_proxy,
                     ide_command: self
                         .ide_command
                         .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
+                    ide_socket: self.ide_socket.unwrap_or(false),
                     private_localhost: self.private_localhost.unwrap_or(true),
                 },
                 resources,

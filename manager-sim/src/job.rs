@@ -1,7 +1,14 @@
 //! A session's job, as Slurm's commands on the login node show it: submitted, asked about,
 //! cancelled. What it means for the session is [`crate::session`]'s business.
 
-use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use hpc_proxy::text::is_unprintable;
 use serde::{Deserialize, Serialize};
@@ -13,6 +20,7 @@ use crate::{
     session::id::SessionId,
 };
 
+pub mod queue;
 mod resources;
 pub mod script;
 
@@ -158,11 +166,33 @@ pub async fn find(cluster: &Cluster, id: &SessionId) -> Result<Vec<Named>, JobEr
     named(&cluster.run(&command, b"").await?)
 }
 
-/// Asks how the job fares.
-///
-/// # Errors
-/// When squeue did not say: a controller that is down is not a job that is gone.
-pub async fn poll(cluster: &Cluster, job: JobId) -> Result<Told, JobError> {
+/// What squeue says of a job, or why it does not: a controller that is down is not a job that is gone.
+pub type Answer = Result<Told, Arc<JobError>>;
+
+/// Asks how the account's `jobs` fare, in one command.
+pub async fn poll(cluster: &Cluster, mut jobs: BTreeSet<JobId>) -> BTreeMap<JobId, Answer> {
+    let mut answers = BTreeMap::new();
+    if jobs.len() > 1 {
+        match cluster.run(&list_command(&jobs), b"").await {
+            Ok(output) => answers = listed(&jobs, &output),
+            Err(error) => {
+                let error = Arc::new(error.into());
+                return jobs
+                    .into_iter()
+                    .map(|job| (job, Err(Arc::clone(&error))))
+                    .collect();
+            }
+        }
+    }
+    // Of a list squeue passes over what it does not know; alone it says so.
+    jobs.retain(|job| !answers.contains_key(job));
+    for job in jobs {
+        answers.insert(job, poll_one(cluster, job).await.map_err(Arc::new));
+    }
+    answers
+}
+
+async fn poll_one(cluster: &Cluster, job: JobId) -> Result<Told, JobError> {
     let command = format!("squeue -h -t all -j {job} -o '{SQUEUE_FORMAT}'");
     status(job, &cluster.run(&command, b"").await?)
 }
@@ -254,6 +284,33 @@ fn status(job: JobId, output: &Output) -> Result<Told, JobError> {
         .lines()
         .find_map(|line| status_line(job, line))
         .ok_or_else(|| unreadable("squeue", output))
+}
+
+/// By `--me` the controller looks at one user's jobs only; for a list alone it sends those of everybody.
+fn list_command(jobs: &BTreeSet<JobId>) -> String {
+    let jobs: Vec<_> = jobs.iter().map(ToString::to_string).collect();
+    let jobs = jobs.join(",");
+    format!("squeue -h -t all --me -j {jobs} -o '{SQUEUE_FORMAT}'")
+}
+
+/// What a list says of `jobs`: of all of them that the controller does not answer, else of those in it.
+fn listed(jobs: &BTreeSet<JobId>, output: &Output) -> BTreeMap<JobId, Answer> {
+    if output.status != 0 {
+        let error = Arc::new(refused("squeue", output));
+        return match *error {
+            JobError::ControllerDown { .. } => jobs
+                .iter()
+                .map(|job| (*job, Err(Arc::clone(&error))))
+                .collect(),
+            _ => BTreeMap::new(),
+        };
+    }
+    let told = |job: &JobId| {
+        let mut lines = output.stdout.lines();
+        let told = lines.find_map(|line| status_line(*job, line))?;
+        Some((*job, Ok(told)))
+    };
+    jobs.iter().filter_map(told).collect()
 }
 
 /// One line in [`SQUEUE_FORMAT`], if it is about this job and makes sense.
@@ -477,6 +534,28 @@ mod tests {
                 Err(JobError::Refused { .. })
             ));
         }
+    }
+
+    #[test]
+    fn a_list_tells_of_the_jobs_in_it() {
+        let jobs: BTreeSet<JobId> = ["46", "47", "48"].map(|job| job.parse().unwrap()).into();
+        let command = list_command(&jobs);
+        assert!(command.contains(" --me -j 46,47,48 "), "{command}");
+        let of = |output| {
+            let answers = listed(&jobs, &output).into_iter();
+            let of = answers.map(|(job, answer)| (job.to_string(), answer.is_ok()));
+            of.collect::<Vec<_>>()
+        };
+        let list =
+            "48|RUNNING|node01|1:00|None\n46|PENDING||1:00|Priority\n49|RUNNING|node01|1:00|None\n";
+        let expected = [("46".to_owned(), true), ("48".to_owned(), true)];
+        assert_eq!(of(output(0, list, "")), expected);
+        // What is not told is asked about alone, never taken for gone.
+        assert_eq!(of(output(0, "", "")), []);
+        let unknown = "slurm_load_jobs error: Invalid job id specified\n";
+        assert_eq!(of(output(1, "", unknown)), []);
+        let down = format!("slurm_load_jobs error: {NO_CONTROLLER}\n");
+        assert_eq!(of(output(1, "", &down)).len(), 3);
     }
 
     // S19.

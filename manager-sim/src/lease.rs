@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf};
 use hpc_proxy::{
     auth::{NotAToken, Token},
     lease::{BadLease, MAX_RECORD_BYTES, Record},
-    route::TargetPort,
+    route::{SocketName, TargetPort, To},
 };
 use thiserror::Error;
 
@@ -20,16 +20,69 @@ use crate::{
 /// Where a session's proxy and IDE are, and their secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The node that it is of.
+    /// The job that it is of.
+    pub job: JobId,
+    /// Where that runs.
     pub node: NodeName,
     /// Who the proxy is.
     pub proxy: Identity,
     /// Where it listens.
     pub door: Door,
-    /// Where the IDE listens.
-    pub ide_port: TargetPort,
-    /// What the IDE wants to see.
-    pub ide_token: IdeToken,
+    /// Where the IDE is.
+    pub ide: Ide,
+}
+
+/// Where an IDE listens on its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ide {
+    /// On a port, to which every user of the node can connect.
+    Port {
+        /// Which.
+        port: TargetPort,
+        /// What it therefore wants to see.
+        token: IdeToken,
+    },
+    /// On a Unix socket of this name, to which nobody else can.
+    Socket(String),
+}
+
+impl Ide {
+    /// As the job script writes a socket down: `unix:NAME`.
+    fn of_socket(text: &str) -> Option<Self> {
+        let name = SocketName::new(text.trim().strip_prefix("unix:")?)?;
+        Some(Self::Socket(name.as_str().to_owned()))
+    }
+
+    fn of_port(port: &str, token: &str) -> Option<Self> {
+        Some(Self::Port {
+            port: port.trim().parse().ok()?,
+            token: IdeToken::parse(token)?,
+        })
+    }
+
+    /// The path under which the proxy serves it.
+    pub fn path(&self) -> String {
+        match self {
+            Self::Port { port, .. } => To::Port(*port).to_string(),
+            Self::Socket(name) => format!("/sock/{name}"),
+        }
+    }
+
+    /// Its port, if it has one.
+    pub fn port(&self) -> Option<TargetPort> {
+        match self {
+            Self::Port { port, .. } => Some(*port),
+            Self::Socket(_) => None,
+        }
+    }
+
+    /// The query that opens it, for its user's own browser only.
+    pub fn query(&self) -> String {
+        match self {
+            Self::Port { token, .. } => format!("?tkn={}", token.reveal()),
+            Self::Socket(_) => String::new(),
+        }
+    }
 }
 
 /// Where a proxy listens on its node.
@@ -63,13 +116,16 @@ impl fmt::Display for Door {
 #[cfg(test)]
 impl Lease {
     pub(crate) fn example(node: NodeName, proxy: Identity) -> Self {
-        let ide_port = TargetPort::new(34567).expect("not 0");
+        let ide = Ide::Port {
+            port: TargetPort::new(34567).expect("not 0"),
+            token: IdeToken("secret".into()),
+        };
         Self {
+            job: "7".parse().expect("a number"),
             node,
             door: Door::Port(proxy.port),
             proxy,
-            ide_port,
-            ide_token: IdeToken("secret".into()),
+            ide,
         }
     }
 }
@@ -113,7 +169,7 @@ pub enum LeaseError {
     #[error("the token of hpc-proxy cannot be read")]
     Token(#[from] NotAToken),
     /// The job script's files hold something else.
-    #[error("the port and token of the IDE cannot be read")]
+    #[error("the port and token of the IDE, or its socket, cannot be read")]
     Ide,
 }
 
@@ -160,6 +216,7 @@ fn assemble(
     };
     let token = Token::parse(token.as_bytes())?;
     Ok(Lease {
+        job,
         node: node.clone(),
         proxy: Identity {
             instance: record.instance,
@@ -167,8 +224,9 @@ fn assemble(
             token,
         },
         door,
-        ide_port: ide.trim().parse().map_err(|_| LeaseError::Ide)?,
-        ide_token: IdeToken::parse(ide_token).ok_or(LeaseError::Ide)?,
+        ide: Ide::of_socket(ide)
+            .or_else(|| Ide::of_port(ide, ide_token))
+            .ok_or(LeaseError::Ide)?,
     })
 }
 
@@ -216,8 +274,8 @@ mod tests {
             }
         );
         assert_eq!(lease.door, Door::Port(40123));
-        assert_eq!(lease.ide_port.get(), 34567);
-        assert_eq!(lease.ide_token.reveal(), "abc");
+        assert_eq!(lease.ide.path(), "/port/34567");
+        assert_eq!(lease.ide.query(), "?tkn=abc");
         assert!(!format!("{lease:?}").contains("abc"));
     }
 
@@ -227,6 +285,15 @@ mod tests {
         let token = Token::random().unwrap().reveal();
         let lease = read(&record, &token, "34567", "abc").unwrap();
         assert_eq!(lease.door, Door::Socket("/run/s".into()));
+    }
+
+    #[test]
+    fn an_ide_on_a_socket_is_opened_without_a_token() {
+        let token = Token::random().unwrap().reveal();
+        let lease = read(&record("\"7\"", "node01"), &token, "unix:ide-7-12\n", "").unwrap();
+        assert_eq!(lease.ide, Ide::Socket("ide-7-12".into()));
+        assert_eq!(lease.ide.path(), "/sock/ide-7-12");
+        assert_eq!((lease.ide.query(), lease.ide.port()), (String::new(), None));
     }
 
     // S8.
@@ -259,6 +326,9 @@ mod tests {
             ("70000", "a"),
             ("1", ""),
             ("1", "a&b"),
+            ("unix:", "a"),
+            ("unix:../a", "a"),
+            ("unix:a/b", "a"),
         ] {
             assert!(matches!(
                 read(&good, &token, ide, ide_token),

@@ -288,6 +288,7 @@ impl Router {
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
         let Known { user, by } = who;
+        self.sessions.look(&user);
         let reads = [&b"GET"[..], b"HEAD"].contains(&head.method());
         let read_only = Problem::Method {
             allowed: "GET, HEAD",
@@ -527,7 +528,7 @@ impl Router {
         }
         let upstream = upstream(self.selected(user, &head.fields).as_ref())?;
         let target = match target.strip_prefix(CODE) {
-            Some(rest) => format!("/port/{}{rest}", upstream.lease().ide_port),
+            Some(rest) => format!("{}{rest}", upstream.lease().ide.path()),
             None => target.to_owned(),
         };
         self.send(head, upstream, &target, way)

@@ -16,6 +16,7 @@ use crate::{
 
 pub mod driver;
 pub mod id;
+pub mod pace;
 pub mod reconcile;
 pub mod record;
 

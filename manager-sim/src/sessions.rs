@@ -10,18 +10,22 @@ use std::{
 use hpc_proxy::{auth::NoRandom, socket::Activity};
 use jiff::Timestamp;
 use thiserror::Error;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
-    cluster::{Cluster, Ssh, SshError},
+    cluster::{Cluster, Gate, Ssh, SshError},
     job::{
-        self, JobId, Resources,
+        self, Answer, JobId, Resources,
+        queue::Queue,
         script::{IdeKind, Script},
     },
     local_end::Address,
-    names::{ClusterName, UserName},
+    names::{ClusterName, HostName, UserName},
     session::{
         PhaseName,
         driver::{Driver, Order, Reins, Start, View},
@@ -91,10 +95,13 @@ struct Place {
     local_port: Option<u16>,
 }
 
+/// An account on a cluster, and who asks squeue about it.
+type Way = (Arc<Cluster>, Arc<Queue<Answer>>);
+
 #[derive(Debug)]
 struct Account {
     /// The first is the usual one.
-    clusters: Vec<(Option<ClusterName>, Arc<Cluster>)>,
+    clusters: Vec<(Option<ClusterName>, Way)>,
     /// The oldest first.
     sessions: Mutex<Vec<Session>>,
 }
@@ -105,6 +112,7 @@ struct Session {
     address: Address,
     view: watch::Receiver<View>,
     activity: Arc<Activity>,
+    looked: Arc<Notify>,
     cancel: CancellationToken,
 }
 
@@ -143,6 +151,7 @@ impl Sessions {
         // The clients of a killed manager remove their sockets late: never the ones of this start.
         let start = SessionId::random()?;
         let mut accounts: BTreeMap<UserName, Account> = BTreeMap::new();
+        let mut gates: BTreeMap<HostName, Arc<Gate>> = BTreeMap::new();
         for ssh in logins {
             let account = accounts.entry(ssh.user.clone()).or_insert_with(|| Account {
                 clusters: Vec::new(),
@@ -150,8 +159,11 @@ impl Sessions {
             });
             let (name, number) = (ssh.cluster.clone(), account.clusters.len());
             let control = format!("{}-{}{number}.ctl", ssh.user, &start.as_str()[..4]);
-            let cluster = Cluster::new(ssh, &state_dir.join(control))?;
-            account.clusters.push((name, Arc::new(cluster)));
+            let gate = Arc::clone(gates.entry(ssh.login.host.clone()).or_default());
+            let cluster = Cluster::new(ssh, &state_dir.join(control), gate)?;
+            account
+                .clusters
+                .push((name, (Arc::new(cluster), Arc::default())));
         }
         let place = Place {
             state_dir: state_dir.to_owned(),
@@ -177,13 +189,13 @@ impl Sessions {
             let Some(account) = self.accounts.get(&record.user) else {
                 continue;
             };
-            let Some(cluster) = account.cluster(record.cluster.as_ref()) else {
+            let Some(way) = account.way(record.cluster.as_ref()) else {
                 tracing::warn!(session = %record.id, "the cluster of a session is not configured");
                 continue;
             };
             let mut sessions = account.sessions();
             let view = View::kept(&record.stage, self.terms.kind);
-            self.begin(&mut sessions, cluster, record, view, Start::Kept);
+            self.begin(&mut sessions, way, record, view, Start::Kept);
         }
         for account in self.accounts.values() {
             self.forget(&mut account.sessions());
@@ -194,7 +206,7 @@ impl Sessions {
     fn begin(
         &self,
         sessions: &mut Vec<Session>,
-        cluster: Arc<Cluster>,
+        way: Way,
         record: Record,
         view: View,
         start: Start,
@@ -207,11 +219,13 @@ impl Sessions {
             address: address.clone(),
             view: seen,
             activity: Arc::default(),
+            looked: Arc::default(),
             cancel: CancellationToken::new(),
         };
         let reins = Reins {
             view: publish,
             activity: Arc::clone(&session.activity),
+            looked: Arc::clone(&session.looked),
             cancel: session.cancel.clone(),
             stop: self.stop.clone(),
         };
@@ -227,7 +241,7 @@ impl Sessions {
             address,
             idle_timeout: self.terms.idle_timeout,
         };
-        let driver = Driver::new(cluster, Arc::clone(&self.store), order, reins);
+        let driver = Driver::new(way, Arc::clone(&self.store), order, reins);
         self.drivers.spawn(driver.run().instrument(span));
     }
 
@@ -269,6 +283,16 @@ impl Sessions {
         let clusters = self.accounts.get(user).map(|account| &account.clusters);
         let names = clusters.into_iter().flatten().map(|(name, _)| name.clone());
         names.flatten().collect()
+    }
+
+    /// The user wants to know how their sessions stand: Slurm is asked sooner than otherwise.
+    pub fn look(&self, user: &UserName) {
+        if let Some(account) = self.accounts.get(user) {
+            let sessions = account.sessions();
+            sessions
+                .iter()
+                .for_each(|session| session.looked.notify_one());
+        }
     }
 
     /// The user's sessions that there are or were, the newest first.
@@ -330,7 +354,7 @@ impl Sessions {
         wish.check_ide(terms.kind)?;
         let resources = wish.resources(&terms.resources, &terms.limits)?;
         let node = wish.wanted_node()?;
-        let (name, cluster) = account.wanted(wish.cluster.as_ref(), &self.clusters(user))?;
+        let (name, way) = account.wanted(wish.cluster.as_ref(), &self.clusters(user))?;
         let mut sessions = account.sessions();
         self.forget(&mut sessions);
         let alive = |session: &&Session| !session.view.borrow().phase.is_over();
@@ -347,12 +371,12 @@ impl Sessions {
             stage: Stage::Asked,
         };
         let start = Start::New {
-            script: terms.script.over(cluster.ssh().transport),
+            script: terms.script.over(way.0.ssh().transport),
             resources: Box::new(resources),
             node,
         };
         let view = View::new(terms.kind);
-        self.begin(&mut sessions, cluster, record, view, start);
+        self.begin(&mut sessions, way, record, view, start);
         Ok(id)
     }
 
@@ -380,9 +404,9 @@ impl Sessions {
         most_bytes: usize,
     ) -> Result<Option<String>, SshError> {
         let account = self.accounts.get(user);
-        let cluster = account.and_then(|account| account.cluster(seen.cluster.as_ref()));
-        match cluster.zip(seen.view.phase.job()) {
-            Some((cluster, job)) => Ok(Some(job::log(&cluster, job, most_bytes).await?)),
+        let way = account.and_then(|account| account.way(seen.cluster.as_ref()));
+        match way.zip(seen.view.phase.job()) {
+            Some(((cluster, _), job)) => Ok(Some(job::log(&cluster, job, most_bytes).await?)),
             None => Ok(None),
         }
     }
@@ -407,7 +431,7 @@ impl Sessions {
         let left = left.filter_map(|(user, seen)| Some((user.clone(), seen.view.phase.job()?)));
         let left = left.collect();
         for account in self.accounts.values() {
-            for (_, cluster) in &account.clusters {
+            for (_, (cluster, _)) in &account.clusters {
                 cluster.close().await;
             }
         }
@@ -435,10 +459,10 @@ impl Account {
     }
 
     /// The cluster by that name; the usual one for what is older than the names.
-    fn cluster(&self, name: Option<&ClusterName>) -> Option<Arc<Cluster>> {
+    fn way(&self, name: Option<&ClusterName>) -> Option<Way> {
         let mut all = self.clusters.iter();
         let found = all.find(|(found, _)| name.is_none() || found.as_ref() == name);
-        found.map(|(_, cluster)| Arc::clone(cluster))
+        found.map(|(_, way)| way.clone())
     }
 
     /// The cluster that is wished for, or else the usual one.
@@ -446,10 +470,10 @@ impl Account {
         &self,
         name: Option<&ClusterName>,
         all: &[ClusterName],
-    ) -> Result<(Option<ClusterName>, Arc<Cluster>), Refused> {
+    ) -> Result<(Option<ClusterName>, Way), Refused> {
         let mut clusters = self.clusters.iter();
         let found = clusters.find(|(found, _)| name.is_none() || found.as_ref() == name);
-        let found = found.map(|(name, cluster)| (name.clone(), Arc::clone(cluster)));
+        let found = found.cloned();
         let named = name.map(ClusterName::as_str).unwrap_or_default();
         found.ok_or_else(|| not_among("cluster", named, all))
     }
@@ -500,6 +524,7 @@ impl Sessions {
             address: Address::Tcp(0),
             view,
             activity: Arc::default(),
+            looked: Arc::default(),
             cancel: CancellationToken::new(),
         });
         id

@@ -98,7 +98,7 @@ impl State {
             trouble: trouble.clone(),
             ide: upstream
                 .as_ref()
-                .map(|upstream| format!("/code/?tkn={}", upstream.lease().ide_token.reveal())),
+                .map(|upstream| format!("/code/{}", upstream.lease().ide.query())),
             proxy_port: phase.lease().and_then(|lease| lease.door.port()),
             cluster: seen.cluster.clone(),
             wish: Some(seen.wish.clone()),

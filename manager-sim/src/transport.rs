@@ -15,16 +15,19 @@ pub enum Transport {
     Jump,
     /// As [`Self::Jump`], to a Unix socket in the user's own directory, which no other user can reach.
     JumpSocket,
+    /// A step of the job, started on the login node (srun(1), `--overlap`). The proxy listens on the node's
+    /// loopback, and no ssh leads to nodes.
+    Srun,
 }
 
 /// Text names no transport.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{}` is none of `login`, `jump` and `jump-socket`", .0.escape_debug())]
+#[error("`{}` is none of `login`, `jump`, `jump-socket` and `srun`", .0.escape_debug())]
 pub struct NotATransport(String);
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Login, Self::Jump, Self::JumpSocket];
+    pub const ALL: [Self; 4] = [Self::Login, Self::Jump, Self::JumpSocket, Self::Srun];
 
     /// Its name in the configuration, and in the job script, which has the proxy listen by it.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Transport {
             Self::Login => "login",
             Self::Jump => "jump",
             Self::JumpSocket => "jump-socket",
+            Self::Srun => "srun",
         }
     }
 }

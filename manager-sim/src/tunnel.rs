@@ -1,4 +1,4 @@
-//! The tunnel: one `ssh -L` from a local end to the proxy on its node, by the cluster's [`Transport`]. Ready when the proxy
+//! The tunnel: one ssh from a local end to the proxy on its node, by the cluster's [`Transport`]. Ready when the proxy
 //! has proved itself through it; gone when ssh ends or the proxy proves itself no more.
 //!
 //! `ExitOnForwardFailure` says nothing about the far end: ssh connects to it only when used.
@@ -16,6 +16,9 @@ use crate::{
     local_end::{Address, DialError, LocalEnd},
     transport::Transport,
 };
+
+mod step;
+use step::Step;
 
 /// A Unix socket's path has 107 bytes at most.
 const LONGEST_SOCKET_PATH_BYTES: usize = 107;
@@ -63,6 +66,7 @@ pub enum TunnelError {
 #[derive(Debug)]
 pub struct Tunnel {
     lifeline: Lifeline,
+    step: Option<Step>,
     local_end: LocalEnd,
     /// Unlinks the local end when ssh, killed, does not.
     _unlink: Unlink,
@@ -79,40 +83,15 @@ impl Tunnel {
         lease: &Lease,
         local_end: LocalEnd,
     ) -> Result<Self, TunnelError> {
-        let transport = cluster.ssh().transport;
-        let far = match (&lease.door, transport) {
-            (Door::Port(port), Transport::Login) => format!("{}:{port}", lease.node),
-            (Door::Port(port), Transport::Jump) => format!("127.0.0.1:{port}"),
-            (Door::Socket(path), Transport::JumpSocket) => {
-                literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?
-            }
-            _ => return Err(TunnelError::OtherDoor(transport)),
-        };
-        let local = match address {
-            Address::Tcp(local_port) => {
-                check_free(*local_port).await?;
-                format!("127.0.0.1:{local_port}")
-            }
-            Address::Unix(path) => literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?,
-        };
-        let forward = format!("{local}:{far}");
-        let options = [
-            // A connection of its own: it carries all of a user's traffic, and ends by itself.
-            ["-S", "none"],
-            ["-o", "ExitOnForwardFailure=yes"],
-            ["-o", "StreamLocalBindUnlink=yes"],
-            ["-o", "StreamLocalBindMask=0177"],
-            ["-L", &forward],
-        ];
-        let options = options.as_flattened();
-        let lifeline = match transport {
-            Transport::Login => cluster.stay(options).await?,
-            Transport::Jump | Transport::JumpSocket => {
-                cluster.stay_on(&lease.node, options).await?
-            }
+        let (lifeline, step) = if cluster.ssh().transport == Transport::Srun {
+            let (lifeline, step) = Step::open(cluster, address, lease).await?;
+            (lifeline, Some(step))
+        } else {
+            (forward(cluster, address, lease).await?, None)
         };
         let tunnel = Self {
             lifeline,
+            step,
             local_end,
             _unlink: Unlink(address.clone()),
         };
@@ -129,9 +108,56 @@ impl Tunnel {
     pub async fn lost(&mut self) -> String {
         tokio::select! {
             how = self.lifeline.gone() => format!("the connection to the login node broke ({how})"),
+            how = step_gone(&mut self.step) => how,
             error = unproved(&self.local_end) => in_words(&error),
         }
     }
+}
+
+async fn step_gone(step: &mut Option<Step>) -> String {
+    match step {
+        Some(step) => step.gone().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An ssh that forwards `address` to the proxy.
+async fn forward(
+    cluster: &Cluster,
+    address: &Address,
+    lease: &Lease,
+) -> Result<Lifeline, TunnelError> {
+    let transport = cluster.ssh().transport;
+    let far = match (&lease.door, transport) {
+        (Door::Port(port), Transport::Login) => format!("{}:{port}", lease.node),
+        (Door::Port(port), Transport::Jump) => format!("127.0.0.1:{port}"),
+        (Door::Socket(path), Transport::JumpSocket) => {
+            literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?
+        }
+        _ => return Err(TunnelError::OtherDoor(transport)),
+    };
+    let local = match address {
+        Address::Tcp(local_port) => {
+            check_free(*local_port).await?;
+            format!("127.0.0.1:{local_port}")
+        }
+        Address::Unix(path) => literal_socket_path(path, LONGEST_SOCKET_PATH_BYTES)?,
+    };
+    let forward = format!("{local}:{far}");
+    let options = [
+        // A connection of its own: it carries all of a user's traffic, and ends by itself.
+        ["-S", "none"],
+        ["-o", "ExitOnForwardFailure=yes"],
+        ["-o", "StreamLocalBindUnlink=yes"],
+        ["-o", "StreamLocalBindMask=0177"],
+        ["-L", &forward],
+    ];
+    let options = options.as_flattened();
+    Ok(if transport == Transport::Login {
+        cluster.stay(options).await?
+    } else {
+        cluster.stay_on(&lease.node, options).await?
+    })
 }
 
 /// What a failed probe means, for a person.

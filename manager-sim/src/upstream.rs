@@ -133,7 +133,8 @@ impl Upstream {
             return Err(ListError::Status(status));
         }
         let List { mut ports } = serde_json::from_slice(&body)?;
-        ports.retain(|server| TargetPort::new(server.port) != Some(self.lease().ide_port));
+        let ide = self.lease().ide.port().map(TargetPort::get);
+        ports.retain(|server| Some(server.port) != ide);
         Ok(ports)
     }
 }

@@ -689,6 +689,20 @@ fn a_configuration_is_told_in_plain_words() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // A port is open to every user of its node.
+    for (ide, warns) in [
+        ("ide-command = 'ide $IDE_PORT'", true),
+        ("ide-command = 'ide $IDE_TOKEN_FILE'", false),
+        ("ide-command = 'ide $IDE_PORT'\nide-socket = true", true),
+        ("ide-command = 'ide $IDE_SOCKET'\nide-socket = true", false),
+    ] {
+        let (_, said, _directory) = told(&format!("{ide}\n{FRONT}"));
+        assert_eq!(
+            said.contains("`ide-command` says nothing"),
+            warns,
+            "{ide}: {said}"
+        );
+    }
     // It looks, and starts nothing.
     assert!(!directory.path().join("state").exists());
 

@@ -7,14 +7,19 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::{AsFd, OwnedFd},
-    sync::mpsc,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
 
 use hpc_proxy::{
+    lease::{Place, Record},
     own::{NotOwn, connect_tcp, connect_unix},
+    streams::{self, GREETING},
     upstream::owner::Owners,
 };
 use rustix::{
@@ -23,7 +28,9 @@ use rustix::{
     net::{Shutdown, shutdown},
 };
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_util::either::Either;
+use yamux::ConnectionError;
 
 use crate::{
     cli::Config,
@@ -50,6 +57,8 @@ pub(crate) enum BridgeError {
     Stdin(#[source] io::Error),
     #[error("stdout cannot be written")]
     Stdout(#[source] io::Error),
+    #[error("what comes on stdin is not for `bridge --streams`")]
+    Streams(#[from] ConnectionError),
     #[error("cannot go on")]
     Io(#[from] io::Error),
 }
@@ -60,29 +69,80 @@ pub(crate) fn join(config: &Config) -> Result<(), BridgeError> {
     pump(proxy.try_clone()?, proxy)
 }
 
-/// A blocking connection to this user's own proxy; see [`hpc_proxy::own`].
+/// A blocking connection to this user's own proxy.
 #[tokio::main(flavor = "current_thread")]
 async fn connect(config: &Config) -> Result<File, BridgeError> {
-    let place = config.place();
-    let uid = rustix::process::geteuid().as_raw();
-    let record = local::find(&place)?;
-    let owners = Owners::probe();
-    let connect = async {
-        let stream: OwnedFd = match local::door(&place, &record, &owners, uid).await? {
-            Door::Unix(path) => connect_unix(&path, uid).await?.into_std()?.into(),
-            Door::Tcp(address) => {
-                let stream = connect_tcp(&owners, address, uid, None).await?;
-                stream.set_nodelay(true)?;
-                stream.into_std()?.into()
-            }
-        };
-        // Threads wait for it, not a runtime.
-        rustix::io::ioctl_fionbio(&stream, false).map_err(io::Error::from)?;
-        Ok(stream.into())
+    let stream: OwnedFd = match Own::find(config)?.connect().await? {
+        Either::Left(stream) => stream.into_std()?.into(),
+        Either::Right(stream) => stream.into_std()?.into(),
     };
-    timeout(CONNECT_DEADLINE, connect)
-        .await
-        .unwrap_or(Err(BridgeError::Slow))
+    // Threads wait for it, not a runtime.
+    rustix::io::ioctl_fionbio(&stream, false).map_err(io::Error::from)?;
+    Ok(stream.into())
+}
+
+/// This user's own proxy; see [`hpc_proxy::own`].
+struct Own {
+    place: Place,
+    record: Record,
+    owners: Owners,
+    uid: u32,
+}
+
+impl Own {
+    fn find(config: &Config) -> Result<Self, BridgeError> {
+        let place = config.place();
+        Ok(Self {
+            record: local::find(&place)?,
+            place,
+            owners: Owners::probe(),
+            uid: rustix::process::geteuid().as_raw(),
+        })
+    }
+
+    async fn connect(&self) -> Result<Either<TcpStream, tokio::net::UnixStream>, BridgeError> {
+        let connect = async {
+            let door = local::door(&self.place, &self.record, &self.owners, self.uid).await?;
+            Ok(match door {
+                Door::Unix(path) => Either::Right(connect_unix(&path, self.uid).await?),
+                Door::Tcp(address) => {
+                    let stream = connect_tcp(&self.owners, address, self.uid, None).await?;
+                    stream.set_nodelay(true)?;
+                    Either::Left(stream)
+                }
+            })
+        };
+        timeout(CONNECT_DEADLINE, connect)
+            .await
+            .unwrap_or(Err(BridgeError::Slow))
+    }
+}
+
+/// Joins stdin and stdout to as many connections as there are streams in them, until stdin ends.
+pub(crate) fn join_streams(config: &Config) -> Result<(), BridgeError> {
+    // Here is told what would otherwise be a stream that is reset.
+    drop(connect(config)?);
+    let own = Arc::new(Own::find(config)?);
+    let (ours, theirs) = UnixStream::pair()?;
+    let stdio = File::from(OwnedFd::from(theirs));
+    let pumped = thread::spawn(move || {
+        let greeted = writeln!(io::stdout(), "{GREETING}").and_then(|()| io::stdout().flush());
+        greeted.map_err(BridgeError::Stdout)?;
+        pump(stdio.try_clone()?, stdio)
+    });
+    serve_streams(&own, ours)?;
+    pumped.join().unwrap_or(Ok(()))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve_streams(own: &Arc<Own>, carrier: UnixStream) -> Result<(), BridgeError> {
+    carrier.set_nonblocking(true)?;
+    let carrier = tokio::net::UnixStream::from_std(carrier)?;
+    let dial = || {
+        let own = Arc::clone(own);
+        async move { own.connect().await.map_err(io::Error::other) }
+    };
+    Ok(streams::serve(carrier, dial).await?)
 }
 
 /// What ended, and how.

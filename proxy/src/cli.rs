@@ -82,11 +82,14 @@ enum Command {
     Ports(OutputArgs),
     /// Joins stdin and stdout to the running proxy of this job or node, for
     /// `ssh LOGIN srun --overlap --jobid JOB hpc-proxy bridge`.
-    Bridge,
+    Bridge(BridgeArgs),
     /// Tells what this node offers, what is missing, and what follows from it.
     Doctor(OutputArgs),
     /// Prints a TCP port of this node that is free now.
     FreePort,
+    /// Prints where a dev server has to listen so that /sock/NAME/ leads to it: a Unix socket that no
+    /// other user of this node can connect to.
+    SocketPath(SocketPathArgs),
     /// Runs a command, and all that it starts, in a localhost of your own: its servers have their
     /// ports whatever other users of this node listen on, and its clients meet your servers alone.
     /// Needs no privilege. Exits as the command does, or with 125 when it cannot be run in the way
@@ -124,9 +127,8 @@ struct ServeArgs {
         default_value_t = 0
     )]
     max_connections: usize,
-    /// Where the sockets are that /sock/NAME/ leads to [default: `sock` in the state directory].
-    #[arg(long, env = "HPC_PROXY_SOCKET_DIR", value_name = "DIR")]
-    socket_dir: Option<PathBuf>,
+    #[command(flatten)]
+    sockets: SocketDirArgs,
     /// Forwards to target ports below 1024 too.
     #[arg(long, env = "HPC_PROXY_LOW_PORTS", value_parser = BoolishValueParser::new())]
     low_ports: bool,
@@ -180,6 +182,13 @@ struct UrlArgs {
     /// Where browsers see this proxy, as a session's manager says.
     #[arg(long, env = "HPC_PROXY_PUBLIC_URL", value_name = "URL", value_parser = values::public_url)]
     public_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct BridgeArgs {
+    /// Carries many connections at once, by yamux, as hpc-manager's `transport = "srun"` does.
+    #[arg(long)]
+    streams: bool,
 }
 
 #[derive(Debug, Args)]
@@ -257,6 +266,22 @@ pub(crate) enum Auth {
     None,
 }
 
+#[derive(Debug, Args)]
+struct SocketDirArgs {
+    /// Where the sockets are that /sock/NAME/ leads to [default: `sock` in the state directory].
+    #[arg(long, env = "HPC_PROXY_SOCKET_DIR", value_name = "DIR")]
+    socket_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SocketPathArgs {
+    /// The server's name: letters, digits, `.`, `_` and `-`.
+    #[arg(value_parser = values::socket_name)]
+    name: String,
+    #[command(flatten)]
+    sockets: SocketDirArgs,
+}
+
 /// What to do, and with what.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -277,10 +302,23 @@ pub(crate) enum Action {
     Serve(Serve),
     Url(Url),
     Ports(Output),
-    Bridge,
+    Bridge {
+        /// Whether stdin and stdout carry many connections.
+        streams: bool,
+    },
     Doctor(Output),
     FreePort,
+    SocketPath(SocketPath),
     Exec(Exec),
+}
+
+/// Which server's socket is asked for.
+#[derive(Debug)]
+pub(crate) struct SocketPath {
+    /// A [`hpc_proxy::route::SocketName`].
+    pub(crate) name: String,
+    /// Nothing: `sock` in the state directory.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// What is to be opened, and how that is told.
@@ -373,9 +411,15 @@ impl Cli {
             Some(Command::Serve(serve)) => Action::Serve(serve.check()),
             Some(Command::Url(url)) => Action::Url(url.check()),
             Some(Command::Ports(output)) => Action::Ports(output.check()),
-            Some(Command::Bridge) => Action::Bridge,
+            Some(Command::Bridge(BridgeArgs { streams })) => Action::Bridge { streams },
             Some(Command::Doctor(output)) => Action::Doctor(output.check()),
             Some(Command::FreePort) => Action::FreePort,
+            Some(Command::SocketPath(SocketPathArgs { name, sockets })) => {
+                Action::SocketPath(SocketPath {
+                    name,
+                    directory: sockets.socket_dir,
+                })
+            }
             Some(Command::Exec(exec)) => Action::Exec(exec.check()),
         };
         Ok(Config {
@@ -462,7 +506,7 @@ impl ServeArgs {
             auth: self.auth,
             grace: self.grace,
             max_connections: NonZeroUsize::new(self.max_connections),
-            socket_dir: self.socket_dir,
+            socket_dir: self.sockets.socket_dir,
             low_ports: self.low_ports,
             domain: self.host_suffix.0,
             upgrades: self.upgrade,

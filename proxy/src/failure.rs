@@ -71,9 +71,12 @@ impl Failure {
             Self::Bridge(BridgeError::Connect(_) | BridgeError::Slow | BridgeError::Proxy(_)) => {
                 "`hpc-proxy doctor`, on this node, tells more"
             }
-            Self::Bridge(BridgeError::Stdin(_) | BridgeError::Stdout(_) | BridgeError::Io(_)) => {
-                "whatever started it has closed its end, or cannot be read"
-            }
+            Self::Bridge(
+                BridgeError::Stdin(_)
+                | BridgeError::Stdout(_)
+                | BridgeError::Streams(_)
+                | BridgeError::Io(_),
+            ) => "whatever started it has closed its end, or cannot be read",
             Self::NoProxy(_) | Self::Bridge(BridgeError::NotHere(_)) => {
                 "start one with `hpc-proxy`, on this node"
             }

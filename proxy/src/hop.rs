@@ -76,12 +76,13 @@ impl Hop {
     /// the dev server, which calls itself `host`.
     pub(crate) fn state(&self, fields: &mut Fields, host: &str) {
         headers::strip_claims(fields);
-        self.move_origin(fields, host);
+        let is_moved = self.move_origin(fields, host);
         fields.set(Name::Host, host.as_bytes());
         if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_root()) {
             fields.push(Name::XForwardedPrefix, prefix.as_str().as_bytes());
         }
-        if let Some(host) = &self.host {
+        // Many servers hold `Origin` against this rather than against `Host`: code-server, Next.js, Rails.
+        if let Some(host) = self.host.as_ref().filter(|_| !is_moved) {
             fields.push(Name::XForwardedHost, host);
         }
         fields.push(Name::XForwardedProto, &self.scheme);
@@ -90,9 +91,12 @@ impl Hop {
 
     /// `Origin` and `Referer` are moved if they name the front itself; a foreign one stays, so that
     /// the dev server's own check still refuses it (behaviour 119). On a port's own host they are that
-    /// port's, whichever it asks: the other one decides, as it does on localhost.
-    fn move_origin(&self, fields: &mut Fields, host: &str) {
-        let Some(front) = &self.host else { return };
+    /// port's, whichever it asks: the other one decides, as it does on localhost. Whether `Origin` was
+    /// moved.
+    fn move_origin(&self, fields: &mut Fields, host: &str) -> bool {
+        let Some(front) = &self.host else {
+            return false;
+        };
         let of_front = |value: &[u8]| -> Option<usize> {
             let scheme_end = value.windows(3).position(|part| part == b"://")? + 3;
             let known = [&b"http://"[..], b"https://"].contains(&&value[..scheme_end]);
@@ -109,8 +113,12 @@ impl Hop {
             .page
             .map(|page| format!("http://localhost:{page}").into_bytes());
         let moved = page.as_ref().unwrap_or(&moved);
+        let mut is_moved = false;
         fields.edit(Name::Origin, |value| match of_front(value) {
-            Some(end) if end == value.len() => Edit::Replace(moved.clone()),
+            Some(end) if end == value.len() => {
+                is_moved = true;
+                Edit::Replace(moved.clone())
+            }
             _ => Edit::Keep,
         });
         fields.edit(Name::Referer, |value| {
@@ -132,6 +140,7 @@ impl Hop {
             to.extend_from_slice(inside.unwrap_or_default());
             Edit::Replace(to)
         });
+        is_moved
     }
 }
 
@@ -223,6 +232,18 @@ mod tests {
         ] {
             let told = told(false, &[("Host", "front:1"), (name, before)]);
             assert_eq!(value(&told, name), after, "{before}");
+        }
+    }
+
+    #[test]
+    fn no_server_is_told_of_a_host_that_its_own_origin_is_not() {
+        for (origin, host) in [
+            ("http://front:1", ""),
+            ("http://evil.example", "front:1"),
+            ("null", "front:1"),
+        ] {
+            let told = told(false, &[("Host", "front:1"), ("Origin", origin)]);
+            assert_eq!(value(&told, "X-Forwarded-Host"), host, "{origin}");
         }
     }
 }

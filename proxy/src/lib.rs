@@ -32,6 +32,7 @@ pub mod route;
 pub mod server;
 pub mod service;
 pub mod socket;
+pub mod streams;
 pub mod text;
 pub mod upstream;
 

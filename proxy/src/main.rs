@@ -17,6 +17,7 @@ mod local;
 mod log;
 mod node;
 mod serve;
+mod socket_path;
 mod state_dir;
 mod url;
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         Action::Serve(serve) => serve::serve(&config, serve),
         Action::Url(url) => url::print(&config, url),
         Action::Ports(output) => list::print(&config, *output),
-        Action::Bridge => bridge::join(&config).map_err(Failure::from),
+        Action::Bridge { streams: false } => bridge::join(&config).map_err(Failure::from),
+        Action::Bridge { streams: true } => bridge::join_streams(&config).map_err(Failure::from),
         Action::Doctor(output) => match doctor::print(&config, *output) {
             Ok(true) => Ok(()),
             // What is wrong has been said.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Action::FreePort => free_port::print(),
+        Action::SocketPath(wanted) => socket_path::print(&config, wanted),
         Action::Exec(command) => match exec::run(&config, command) {
             Ok(code) => return code,
             Err(error) => {

@@ -29,7 +29,6 @@ use crate::{
     failure::Failure,
     listen::{self, SocketFile},
     node,
-    state_dir::check_private,
 };
 
 /// How often the proxy looks whether its lease is still there: a few questions to a file server.
@@ -43,7 +42,7 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
     }
     // Before there is a secret to keep.
     process::keep_secrets()?;
-    let sockets = socket_dir(config, serve)?;
+    let sockets = sockets(config, serve)?;
     let terms = terms(serve);
     let stop = stop_on_signal()?;
     let Listeners {
@@ -177,13 +176,11 @@ fn terms(serve: &Serve) -> Terms {
 
 /// Where dev servers put their sockets. One that was asked for must be safe; without the default
 /// one there are no sockets, and everything else works.
-fn socket_dir(config: &Config, serve: &Serve) -> Result<Option<PathBuf>, Failure> {
-    if let Some(path) = &serve.socket_dir {
-        check_private(path).map_err(Failure::Sockets)?;
-        return Ok(Some(path.clone()));
-    }
-    match config.state_dir.prepare_below("sock") {
+fn sockets(config: &Config, serve: &Serve) -> Result<Option<PathBuf>, Failure> {
+    let asked = serve.socket_dir.as_deref();
+    match config.state_dir.sockets(asked) {
         Ok(path) => Ok(Some(path)),
+        Err(error) if asked.is_some() => Err(Failure::Sockets(error)),
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(

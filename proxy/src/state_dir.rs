@@ -79,9 +79,13 @@ impl StateDir {
         PortMap::open(self.prepare().map_err(io::Error::other)?)
     }
 
-    /// A directory below it, as private.
-    pub(crate) fn prepare_below(&self, name: &str) -> Result<PathBuf, NotPrivate> {
-        let path = self.prepare()?.join(name);
+    /// Where dev servers put their sockets: in `explicit`, which has to be there, else below it.
+    pub(crate) fn sockets(&self, explicit: Option<&Path>) -> Result<PathBuf, NotPrivate> {
+        if let Some(path) = explicit {
+            check_private(path)?;
+            return Ok(path.to_owned());
+        }
+        let path = self.prepare()?.join("sock");
         make_private(&path)?;
         Ok(path)
     }
@@ -164,11 +168,11 @@ mod tests {
     fn a_state_directory_is_made_for_us_alone() {
         let parent = TempDir::new().unwrap();
         let state = StateDir(parent.path().join("state"));
-        let below = state.prepare_below("sock").unwrap();
+        let below = state.sockets(None).unwrap();
         for path in [state.path(), &below] {
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o700);
         }
-        assert_eq!(state.prepare_below("sock").unwrap(), below);
+        assert_eq!(state.sockets(None).unwrap(), below);
     }
 
     // S9.

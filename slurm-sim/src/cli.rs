@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::applet::Applet;
 use crate::control::{self, ShapeArgs, SpoolArgs, Turn};
-use crate::{embedded, node, stepd, stop, task};
+use crate::{embedded, node, step, stepd, stop, task};
 
 /// A mock Slurm cluster, faithful to recorded Slurm.
 #[derive(Debug, Parser)]
@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make sbatch, squeue, scancel, sinfo and scontrol in a directory.
+    /// Make sbatch, squeue, scancel, sinfo, scontrol and srun in a directory.
     Install { dir: PathBuf },
     /// Make a cluster's spool, with no jobs in it.
     Init {
@@ -56,6 +56,8 @@ enum Command {
     #[command(hide = true)]
     Stepd,
     #[command(hide = true)]
+    Step,
+    #[command(hide = true)]
     Task(task::Args),
 }
 
@@ -80,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
         }
         Command::Up(args) => embedded::run(args),
         Command::Stepd => stepd::run(),
+        Command::Step => step::run(),
         Command::Task(args) => return task::run(&args),
     };
     match result {

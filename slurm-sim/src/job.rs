@@ -219,6 +219,10 @@ pub(crate) struct Job {
     pub(crate) nodes: Vec<String>,
     pub(crate) restarts: u32,
     pub(crate) knocks: Vec<Knock>,
+    /// How many steps it has had.
+    pub(crate) steps: u32,
+    /// Steps that its node has still to start.
+    pub(crate) waiting_steps: Vec<u32>,
     /// The warning of `--signal` has been sent in this run.
     pub(crate) warned: bool,
 }
@@ -272,6 +276,7 @@ impl Job {
         self.reason = Reason::None;
         self.warned = false;
         self.knocks.clear();
+        self.waiting_steps.clear();
     }
 
     pub(crate) fn cancel(&mut self, now: Time) {
@@ -351,6 +356,7 @@ impl Job {
         self.ended = None;
         self.eligible = now + delay;
         self.knocks.clear();
+        self.waiting_steps.clear();
     }
 }
 
@@ -411,6 +417,8 @@ pub(crate) mod tests {
             nodes: vec![],
             restarts: 0,
             knocks: vec![],
+            steps: 0,
+            waiting_steps: vec![],
             warned: false,
         }
     }

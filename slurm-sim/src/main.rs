@@ -20,6 +20,7 @@ mod output;
 mod processes;
 mod schedule;
 mod spool;
+mod step;
 mod stepd;
 mod stop;
 mod task;

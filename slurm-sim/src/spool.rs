@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::clock::Time;
 use crate::cluster::{Cluster, Health, Healths};
 use crate::environment::Variables;
+use crate::step::Request;
 
 /// Where the spool is when nobody says.
 pub(crate) const DEFAULT: &str = "/var/spool/slurm-sim";
@@ -231,6 +232,32 @@ impl Spool {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+    }
+
+    /// Keeps what a step is to run for the job's node, from all eyes but its owner's and root's.
+    pub(crate) fn save_step(&self, id: u32, step: u32, request: &Request) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.step_file(id, step))?;
+        Ok(serde_json::to_writer(file, request)?)
+    }
+
+    /// Takes what a step is to run, if an owner of the job or root has put it there.
+    pub(crate) fn take_step(&self, id: u32, step: u32, owner: u32) -> io::Result<Request> {
+        let path = self.step_file(id, step);
+        let file = File::open(&path)?;
+        if ![owner, 0].contains(&file.metadata()?.uid()) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        let request = serde_json::from_reader(io::BufReader::new(file))?;
+        fs::remove_file(path)?;
+        Ok(request)
+    }
+
+    fn step_file(&self, id: u32, step: u32) -> PathBuf {
+        self.job_dir(id).join(format!("step.{step}"))
     }
 
     fn job_dir(&self, id: u32) -> PathBuf {

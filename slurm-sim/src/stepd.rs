@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use crate::clock::Time;
 use crate::cluster::{Cluster, KillMode};
 use crate::job::{Exit, Job, Knock, Outcome};
 use crate::spool::Spool;
+use crate::step::Launch;
 use crate::{environment, output, processes, task};
 
 /// How often to look for children that have ended.
@@ -64,6 +65,8 @@ impl Assignment {
 pub(crate) enum Order {
     End(EndReason),
     Knock(Knock),
+    /// Start a step, which the spool describes.
+    Step(u32),
 }
 
 /// Why a job is ended; its output says so.
@@ -156,6 +159,7 @@ fn take_care_of_survivors(orders: &Receiver<Order>) {
 struct Running<'a> {
     assignment: &'a Assignment,
     batch: Pid,
+    steps: Vec<Pid>,
     /// The job's standard error, for remarks.
     log: File,
 }
@@ -205,6 +209,7 @@ impl<'a> Running<'a> {
         Ok(Self {
             assignment,
             batch,
+            steps: vec![],
             log,
         })
     }
@@ -224,9 +229,16 @@ impl<'a> Running<'a> {
                     self.remark(reason);
                     self.signal(Signal::SIGCONT);
                     self.signal(Signal::SIGTERM);
+                    for step in &self.steps {
+                        let _ = kill(*step, Signal::SIGTERM);
+                    }
                     kill_at = Some(Instant::now() + self.assignment.kill_wait);
                 }
                 Ok(Order::Knock(knock)) => self.knock(knock),
+                Ok(Order::Step(step)) => {
+                    // `srun` sees that nobody connects, and that is all it can see.
+                    let _ = self.start_step(step);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     processes::kill_descendants(KILL_DEADLINE);
@@ -234,6 +246,7 @@ impl<'a> Running<'a> {
                 }
             }
         };
+        self.kill_steps();
         if self.assignment.kill_mode == KillMode::Cgroup {
             processes::kill_descendants(KILL_DEADLINE);
         }
@@ -241,7 +254,7 @@ impl<'a> Running<'a> {
     }
 
     /// Takes in whatever has ended; the batch script's exit if that has.
-    fn reap(&self) -> Option<Exit> {
+    fn reap(&mut self) -> Option<Exit> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == self.batch => {
@@ -253,9 +266,46 @@ impl<'a> Running<'a> {
                         signal: signal as i32,
                     });
                 }
-                Ok(status) if status.pid().is_some() => {}
+                Ok(status) if status.pid().is_some() => {
+                    self.steps.retain(|step| Some(*step) != status.pid());
+                }
                 _ => return None,
             }
+        }
+    }
+
+    fn start_step(&mut self, step: u32) -> anyhow::Result<()> {
+        let Assignment {
+            job, node, spool, ..
+        } = self.assignment;
+        let ids = (Uid::effective().is_root() && job.os.uid != 0).then(|| job.os.clone());
+        let launch = Launch {
+            request: Spool::at(spool).take_step(job.id, step, job.os.uid)?,
+            ids,
+            node: node.clone(),
+            job: job.id,
+            step,
+        };
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("slurmstepd")
+            .arg("step")
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        self.steps
+            .push(Pid::from_raw(child.id().try_into().context("a pid fits")?));
+        let stdin = child.stdin.take().context("piped")?;
+        Ok(serde_json::to_writer(stdin, &launch)?)
+    }
+
+    /// No step outlives its job, whatever the kill mode.
+    fn kill_steps(&self) {
+        for step in &self.steps {
+            for pid in processes::descendants_of(*step) {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            let _ = kill(*step, Signal::SIGKILL);
         }
     }
 

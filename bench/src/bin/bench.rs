@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use bench::{
     alone,
     arguments::ProxyArguments,
-    descriptors,
+    descriptors, lab,
     load::{self, Figures, Load},
     localhost, machine,
     peer::{self, Peers},
@@ -35,6 +35,13 @@ const SOCKET_BYTES: u64 = 12_000;
 const IDLE: Duration = Duration::from_secs(5);
 /// Two descriptors each.
 const SOCKETS: u64 = 5_000;
+/// Issue 6: 200 sessions of 50 users, and 2,000 WebSockets.
+const LAB: lab::Size = lab::Size {
+    users: 50,
+    sessions: 4,
+    sockets: 10,
+    launches: 20,
+};
 
 /// What is compared. Each load is one line for each subject; those of one group take turns.
 const LOADS: [&[Load]; 7] = [
@@ -62,6 +69,13 @@ struct Arguments {
     /// Only what a private localhost costs, which is printed alone.
     #[arg(long)]
     localhost: bool,
+    /// Only what a manager for a lab costs, which alone is replaced in the results.
+    #[arg(long)]
+    lab: bool,
+    /// How many users that lab has.
+    #[arg(long, default_value_t = LAB.users, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    lab_users: u32,
     /// Only the loads whose name holds this, which are printed alone.
     #[arg(long, value_name = "TEXT")]
     load: Option<String>,
@@ -109,6 +123,12 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
         say(&compared)?;
         return Ok(good);
     }
+    if arguments.lab {
+        let (part, good) = of_a_lab(&program, &peers, arguments).await?;
+        let written = fs::read_to_string(&arguments.results).unwrap_or_default();
+        write_down(arguments, &results::with_part(&written, &part))?;
+        return Ok(good);
+    }
     let head = head()?;
     say(&head)?;
     let private = localhost::table(program.path(), arguments.rounds)?;
@@ -121,12 +141,38 @@ async fn measure(arguments: &Arguments) -> Result<bool> {
     say(&table)?;
     let (compared, good) = compare(&program, &peers, arguments, "").await?;
     say(&compared)?;
-    let (path, text) = (
-        &arguments.results,
-        format!("{head}\n{table}\n{compared}\n{private}"),
+    let (lab, lab_is_good) = of_a_lab(&program, &peers, arguments).await?;
+    let text = format!("{head}\n{table}\n{compared}\n{private}");
+    write_down(arguments, &results::with_part(&text, &lab))?;
+    Ok(good && lab_is_good && alone.iter().all(Row::is_good))
+}
+
+fn write_down(arguments: &Arguments, text: &str) -> Result<()> {
+    let path = &arguments.results;
+    fs::write(path, text).with_context(|| format!("write `{}`", path.display()))
+}
+
+/// What a manager for a lab costs, as a part of the results, and whether that is within its limits.
+async fn of_a_lab(
+    program: &Program,
+    peers: &Peers,
+    arguments: &Arguments,
+) -> Result<(String, bool)> {
+    let (commit, machine) = (machine::commit(".".as_ref())?, machine::machine());
+    let size = lab::Size {
+        users: arguments.lab_users,
+        ..LAB
+    };
+    let rows = lab::measure(program, peers, size).await?;
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC");
+    let table = results::table("a manager", &rows);
+    let part = format!(
+        "## A manager for a lab\n\nWritten by `just bench --lab` at {commit}, {now}.\n{machine}.\n\
+         Login node, nodes, jobs, dev servers and browsers share the cores with it; each session is a real \
+         job with a proxy,\nan IDE and a tunnel of its own.\n\n{table}"
     );
-    fs::write(path, text).with_context(|| format!("write `{}`", path.display()))?;
-    Ok(good && alone.iter().all(Row::is_good))
+    say(&part)?;
+    Ok((part, rows.iter().all(Row::is_good)))
 }
 
 fn head() -> Result<String> {

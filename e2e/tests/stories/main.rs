@@ -7,6 +7,8 @@
 mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
 mod a_session_starts;
+mod an_ide_on_a_socket;
+mod both_in_a_browser;
 mod endings;
 mod hostile_pages;
 mod impostors;
@@ -80,6 +82,8 @@ on_every_cluster! {
     two_users_share_a_node:
         two_users_have_the_same_ports
         two_users_share_a_node;
+    both_in_a_browser:
+        both_work_by_the_managers_page;
     a_localhost_of_ones_own:
         squatters_are_no_obstacle
         a_private_server_is_locked
@@ -114,9 +118,12 @@ on_every_cluster! {
         the_controller_is_down;
     other_ides:
         another_ide_gets_no_proxy;
+    an_ide_on_a_socket:
+        only_its_user_connects_to_it;
     other_ways_to_the_node:
         the_proxy_listens_on_the_loopback_alone
-        the_proxy_listens_on_a_socket_alone;
+        the_proxy_listens_on_a_socket_alone
+        a_step_of_the_job_leads_to_the_proxy;
     impostors:
         a_stale_lease_is_not_believed
         an_impostor_on_the_old_port_gets_nothing

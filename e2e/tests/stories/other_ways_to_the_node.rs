@@ -1,4 +1,5 @@
-//! Clusters whose nodes are reached by an ssh of the user's own: the proxy need not listen for others.
+//! Clusters whose nodes are reached by an ssh of the user's own, or by a step of the job: the proxy need
+//! not listen for others.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::Cluster;
@@ -16,11 +17,20 @@ const LISTENERS: &str = "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\" { 
 pub(crate) async fn the_proxy_listens_on_the_loopback_alone(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).over("jump").await?;
     let alice = world.user("alice");
-    let session = works(&world, &alice).await?;
-    let port = format!(":{:04X}", session.proxy_port()?);
-    let listeners = alice.on("node01", LISTENERS).await?;
-    let own: Vec<_> = listeners.lines().filter(|it| it.ends_with(&port)).collect();
-    ensure!(own == [format!("0100007F{port}")], "{own:?}");
+    let session = works(&world, &alice, &["-L", "-W"]).await?;
+    is_on_the_loopback(&alice, &session).await?;
+    world.ends_cleanly().await
+}
+
+/// `transport = "srun"`: one step of the job carries all connections, and the login node forwards nothing.
+pub(crate) async fn a_step_of_the_job_leads_to_the_proxy(cluster: &impl Cluster) -> Story {
+    let world = World::on(cluster).over("srun").await?;
+    let alice = world.user("alice");
+    let session = works(&world, &alice, &["--overlap"]).await?;
+    is_on_the_loopback(&alice, &session).await?;
+    for forward in ["-L", "-W"] {
+        ensure!(ssh_with(&world, forward).is_none(), "an ssh has {forward}");
+    }
     world.ends_cleanly().await
 }
 
@@ -28,7 +38,7 @@ pub(crate) async fn the_proxy_listens_on_the_loopback_alone(cluster: &impl Clust
 pub(crate) async fn the_proxy_listens_on_a_socket_alone(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).over("jump-socket").await?;
     let alice = world.user("alice");
-    let session = works(&world, &alice).await?;
+    let session = works(&world, &alice, &["-L", "-W"]).await?;
     ensure!(session.proxy_port.is_none(), "{session:?}");
     let job = session.job()?;
     let about = format!("stat -c '%F %A' .hpc-proxy .hpc-proxy/job-{job}.sock");
@@ -47,8 +57,16 @@ pub(crate) async fn the_proxy_listens_on_a_socket_alone(cluster: &impl Cluster) 
     world.ends_cleanly().await
 }
 
-/// A page and a WebSocket come through, and come back after the way to the node is gone.
-async fn works(world: &World, alice: &User<'_>) -> Result<Session> {
+async fn is_on_the_loopback(alice: &User<'_>, session: &Session) -> Result<()> {
+    let port = format!(":{:04X}", session.proxy_port()?);
+    let listeners = alice.on("node01", LISTENERS).await?;
+    let own: Vec<_> = listeners.lines().filter(|it| it.ends_with(&port)).collect();
+    ensure!(own == [format!("0100007F{port}")], "{own:?}");
+    Ok(())
+}
+
+/// A page and a WebSocket come through, and come back after each part of the way to the node is gone.
+async fn works(world: &World, alice: &User<'_>, parts: &[&str]) -> Result<Session> {
     let session = alice.opens_vscode().on("node01").await?;
     let live = alice
         .runs(LiveServer::on(5500).showing("hello from afar"))
@@ -62,7 +80,7 @@ async fn works(world: &World, alice: &User<'_>) -> Result<Session> {
     let told = socket.next().await?;
     ensure!(told == "reload", "{told}");
 
-    for part in ["-L", "-W"] {
+    for part in parts {
         let ssh = ssh_with(world, part).with_context(|| format!("no ssh with {part}"))?;
         ssh.kill();
         eventually!(20, "the page is back", {
@@ -77,7 +95,14 @@ async fn works(world: &World, alice: &User<'_>) -> Result<Session> {
     Ok(session)
 }
 
+/// The ssh with this option, of its own or in what it runs.
 fn ssh_with(world: &World, option: &str) -> Option<Process> {
-    let mut below = processes::below(world.manager().pid()).into_iter();
-    below.find(|ssh| !ssh.values_of(option).is_empty())
+    let has = |ssh: &Process| {
+        ssh.args
+            .iter()
+            .any(|arg| arg.split(' ').any(|it| it == option))
+    };
+    processes::below(world.manager().pid())
+        .into_iter()
+        .find(has)
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Join, join},
     process::{Child, ChildStdin, ChildStdout},
     task::JoinSet,
     time::timeout,
@@ -32,9 +32,8 @@ const COMPLAINT_LIMIT_BYTES: usize = 1 << 12;
 pub(crate) struct Lifeline {
     child: Child,
     /// Ends the client when it closes. Not left in `child`, whose `wait` would close it.
-    stdin: ChildStdin,
-    /// Held open, and never written to.
-    _stdout: BufReader<ChildStdout>,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
     complaints: Arc<Mutex<String>>,
     listener: JoinSet<()>,
 }
@@ -45,13 +44,27 @@ impl Lifeline {
     /// # Errors
     /// When the client does not connect in time, or cannot do what `options` ask for.
     pub(crate) async fn open(ssh: &Ssh, options: &[&str]) -> Result<Self, SshError> {
+        Self::start(ssh, options, "echo up; exec cat", "up").await
+    }
+
+    /// Connects, and runs `command` instead of the `cat`. It is there when it has said the line `up`, and
+    /// it has to end with its standard input.
+    ///
+    /// # Errors
+    /// As with [`Self::open`], or when `command` ends before that.
+    pub(super) async fn start(
+        ssh: &Ssh,
+        options: &[&str],
+        command: &str,
+        up: &str,
+    ) -> Result<Self, SshError> {
         let mut child = ssh
-            .client(options, "echo up; exec cat")
+            .client(options, command)
             .spawn()
             .map_err(SshError::Spawn)?;
         let stdin = child.stdin.take().expect("piped");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let up = timeout(OPEN_DEADLINE, says_up(&mut stdout)).await;
+        let up = timeout(OPEN_DEADLINE, says(&mut stdout, up)).await;
         let mut stderr = child.stderr.take().expect("piped");
         match up {
             Ok(true) => {
@@ -61,8 +74,8 @@ impl Lifeline {
                 listener.spawn(async move { listen(&mut stderr, &heard).await });
                 Ok(Self {
                     child,
-                    stdin,
-                    _stdout: stdout,
+                    stdin: Some(stdin),
+                    stdout: Some(stdout),
                     complaints,
                     listener,
                 })
@@ -74,6 +87,11 @@ impl Lifeline {
             )),
             Err(_) => Err(SshError::Deadline(OPEN_DEADLINE)),
         }
+    }
+
+    /// What the command writes and reads, once.
+    pub(super) fn take_streams(&mut self) -> Option<Join<BufReader<ChildStdout>, ChildStdin>> {
+        Some(join(self.stdout.take()?, self.stdin.take()?))
     }
 
     /// Whether it is still there.
@@ -104,20 +122,23 @@ impl Lifeline {
 
     /// Lets it end, then makes it.
     pub(crate) async fn close(mut self) {
-        drop(self.stdin);
+        drop(self.stdin.take());
         if timeout(CLOSE_DEADLINE, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
     }
 }
 
-/// Whether the remote command speaks, after whatever a login script says.
-async fn says_up(stdout: &mut BufReader<ChildStdout>) -> bool {
-    let mut lines = stdout.take(GREETING_LIMIT_BYTES).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if line == "up" {
+/// Whether the remote command says the line `up`, after whatever a login script says. What comes behind
+/// it is left in `stdout`.
+async fn says(stdout: &mut BufReader<ChildStdout>, up: &str) -> bool {
+    let mut greeting = stdout.take(GREETING_LIMIT_BYTES);
+    let mut line = Vec::new();
+    while let Ok(1..) = greeting.read_until(b'\n', &mut line).await {
+        if line.strip_suffix(b"\n") == Some(up.as_bytes()) {
             return true;
         }
+        line.clear();
     }
     false
 }

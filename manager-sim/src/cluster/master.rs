@@ -4,11 +4,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::sync::Mutex;
 
-use super::{Lifeline, Ssh, SshError};
+use super::{Gate, Lifeline, Ssh, SshError};
 
 /// A Unix socket's path has 107 bytes at most; while ssh makes its socket, it appends 17 more.
 const LONGEST_CONTROL_PATH_BYTES: usize = 107 - 17;
@@ -17,15 +18,17 @@ const LONGEST_CONTROL_PATH_BYTES: usize = 107 - 17;
 pub(super) struct Master {
     ssh: Ssh,
     control: String,
+    gate: Arc<Gate>,
     lifeline: Mutex<Option<Lifeline>>,
 }
 
 impl Master {
-    pub(super) fn new(ssh: Ssh, control: &Path) -> Result<Self, SshError> {
+    pub(super) fn new(ssh: Ssh, control: &Path, gate: Arc<Gate>) -> Result<Self, SshError> {
         let control = literal_socket_path(control, LONGEST_CONTROL_PATH_BYTES)?;
         Ok(Self {
             ssh,
             control,
+            gate,
             lifeline: Mutex::new(None),
         })
     }
@@ -46,6 +49,7 @@ impl Master {
             ["-o", "ControlPersist=no"],
             ["-o", "ClearAllForwardings=yes"],
         ];
+        let _connecting = self.gate.connect().await;
         *lifeline = Some(Lifeline::open(&self.ssh, options.as_flattened()).await?);
         Ok(&self.control)
     }

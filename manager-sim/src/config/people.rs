@@ -56,6 +56,7 @@ struct Cluster {
 pub(super) struct Usual<'a> {
     pub(super) config: Option<&'a Path>,
     pub(super) transport: Transport,
+    pub(super) hpc_proxy: &'a str,
 }
 
 /// Everybody's account: those of `logins`, where the user is called as the account is, and those of
@@ -90,6 +91,7 @@ pub(super) fn accounts(
             config: usual.config.map(Path::to_owned),
             key: None,
             transport: usual.transport,
+            hpc_proxy: usual.hpc_proxy.to_owned(),
         });
     }
     for settings in users {
@@ -162,6 +164,7 @@ fn user(
         transport: cluster
             .and_then(|cluster| cluster.transport)
             .unwrap_or(usual.transport),
+        hpc_proxy: usual.hpc_proxy.to_owned(),
     })
 }
 
@@ -191,6 +194,7 @@ mod tests {
         let usual = Usual {
             config: Some(Path::new("/ssh")),
             transport: Transport::Login,
+            hpc_proxy: "hpc-proxy",
         };
         let accounts = accounts(&[], user, cluster, usual, &mut wrong);
         let shown = |ssh: &Ssh| {

@@ -1,5 +1,5 @@
 umask 077
-proxy='' ide='' inside=() own_files=() stopping=''
+proxy='' ide='' ide_socket='' inside=() own_files=() stopping=''
 
 say() { printf 'job %s: %s\n' "$SLURM_JOB_ID" "$1"; }
 
@@ -28,6 +28,7 @@ nap() {
 finish() {
   say "$2"
   [ "${#own_files[@]}" -eq 0 ] || rm -f -- "${own_files[@]}"
+  [ -z "$ide_socket" ] || rm -f -- "$ide_socket"
   tell TERM
   for ((tenths = 0; tenths < 150; tenths++)); do
     runs "$proxy" || runs "${ide:+-$ide}" || break

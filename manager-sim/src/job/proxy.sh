@@ -7,7 +7,7 @@ rm -f -- "$lease.json" "$lease.token" "$lease.ide" "$lease.ide-token"
 
 case $transport in
 login) listen=(--port 0) ;;
-jump) listen=(--bind 127.0.0.1 --port 0) ;;
+jump | srun) listen=(--bind 127.0.0.1 --port 0) ;;
 jump-socket) listen=(--listen "unix:$lease.sock") ;;
 esac
 # What a login profile sets for proxies of its own would move this one out of the manager's sight.
@@ -26,22 +26,16 @@ done
 [ -z "$stopping" ] || finish 143 'asked to stop before hpc-proxy was ready'
 [ -s "$lease.json" ] || finish 1 "hpc-proxy (\`$hpc_proxy\`) did not publish its port"
 
-IDE_PORT=$(without_settings "$hpc_proxy" free-port) || finish 1 'there is no free port for the IDE'
-IDE_TOKEN_FILE=$lease.ide-token
 # For `hpc-proxy url` in the IDE's terminals.
-HPC_PROXY_PUBLIC_URL=$url
-export IDE_PORT IDE_TOKEN_FILE HPC_PROXY_PUBLIC_URL
+export HPC_PROXY_PUBLIC_URL=$url
 
 own_files=("$lease.ide" "$lease.ide-token")
-ide_token=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
-
-# Each is complete when it appears under its name, and the port comes last: who sees it may read
+# Each is complete when it appears under its name, and the place comes last: who sees it may read
 # the token.
 publish_ide() {
   mkdir -p -m 700 "$directory" &&
-    printf '%s' "$ide_token" >"$IDE_TOKEN_FILE.new" &&
-    mv -f -- "$IDE_TOKEN_FILE.new" "$IDE_TOKEN_FILE" &&
-    printf '%s\n' "$IDE_PORT" >"$lease.ide.new" &&
+    printf '%s' "$ide_token" >"$lease.ide-token.new" &&
+    mv -f -- "$lease.ide-token.new" "$lease.ide-token" &&
+    printf '%s\n' "$ide_place" >"$lease.ide.new" &&
     mv -f -- "$lease.ide.new" "$lease.ide"
 }
-[ "${#ide_token}" -eq 64 ] && publish_ide || finish 1 "cannot write to \`$directory\`"

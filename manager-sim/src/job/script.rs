@@ -15,8 +15,12 @@ use crate::{
 
 /// How a job ends: the trap that passes a signal on, and the one way out.
 const LIFECYCLE: &str = include_str!("lifecycle.sh");
-/// Starts hpc-proxy, waits for its record and makes the IDE's port and token.
+/// Starts hpc-proxy and waits for its record.
 const PROXY: &str = include_str!("proxy.sh");
+/// Finds a port for the IDE and makes its token.
+const IDE_PORT: &str = include_str!("ide_port.sh");
+/// Finds a place for the IDE's socket.
+const IDE_SOCKET: &str = include_str!("ide_socket.sh");
 /// Has the IDE started in a localhost of the user's own.
 const LOCALHOST: &str = include_str!("localhost.sh");
 /// Starts the IDE and waits until it or the proxy ends.
@@ -66,8 +70,10 @@ pub struct JobScript {
     /// The hpc-proxy program, by path or as found on the node's `PATH`.
     pub hpc_proxy: String,
     /// A shell command that starts the IDE and stays with it. It finds `IDE_PORT` and
-    /// `IDE_TOKEN_FILE` in its environment.
+    /// `IDE_TOKEN_FILE` in its environment, or else `IDE_SOCKET`.
     pub ide_command: String,
+    /// Whether the IDE listens on a Unix socket, to which no other user of the node can connect.
+    pub ide_socket: bool,
     /// Whether VS Code, and what runs in its terminals, gets a localhost of the user's own where the
     /// node offers one: `hpc-proxy exec`.
     pub private_localhost: bool,
@@ -91,8 +97,14 @@ impl JobScript {
                 } else {
                     ""
                 };
+                let place = if self.ide_socket {
+                    IDE_SOCKET
+                } else {
+                    IDE_PORT
+                };
                 format!(
-                    "{head}hpc_proxy={hpc_proxy}\nurl={url}\n{LIFECYCLE}{PROXY}{localhost}{IDE}"
+                    "{head}hpc_proxy={hpc_proxy}\nurl={url}\n\
+                     {LIFECYCLE}{PROXY}{place}{localhost}{IDE}"
                 )
             }
             IdeKind::Other => format!("{head}{LIFECYCLE}{IDE}"),
@@ -131,9 +143,12 @@ mod tests {
     /// Stands in for hpc-proxy: publishes a record and waits for the end, which it notes.
     const PROXY_STAND_IN: &str = r#"#!/bin/bash
 if [ "$1" = free-port ]; then echo 34567; exit; fi
+if [ "$1" = socket-path ]; then touch "$HOME/$2"; echo "$HOME/$2"; exit; fi
 if [ "$1" = exec ]; then
-  echo "$2 $3 $4 ${HPC_PROXY_STATE_DIR-as the proxy}" >"$HOME/exec"
-  shift 4
+  options=
+  while [ "$1" != -- ]; do options+="$1 "; shift; done
+  echo "${options#exec }-- ${HPC_PROXY_STATE_DIR-as the proxy}" >"$HOME/exec"
+  shift
   exec "$@"
 fi
 echo "$*" >"$HOME/options"
@@ -155,6 +170,7 @@ for _ in {1..600}; do sleep 0.1; done
             kind,
             hpc_proxy: "hpc-proxy".into(),
             ide_command: ide_command.into(),
+            ide_socket: false,
             private_localhost: true,
         }
     }
@@ -274,6 +290,34 @@ for _ in {1..600}; do sleep 0.1; done"#;
         assert_eq!(job.file("complaint"), None);
         job.term();
         job.awaits_end();
+    }
+
+    #[test]
+    fn an_ide_on_a_socket_is_told_where_and_needs_neither_port_nor_token() {
+        let on_socket = JobScript {
+            ide_socket: true,
+            ..script(
+                IdeKind::Vscode,
+                r#"trap 'exit 0' TERM
+before=$(ls "$IDE_SOCKET" 2>/dev/null); touch "$IDE_SOCKET"
+echo "$before${IDE_PORT-}${IDE_TOKEN_FILE-} ${IDE_SOCKET#"$HOME/"} $HPC_PROXY_PUBLIC_URL" >"$HOME/ide"
+for _ in {1..600}; do sleep 0.1; done"#,
+            )
+        };
+        let profile = [("HPC_PROXY_PUBLIC_PORTS", "4040")];
+        let mut job = Job::of(on_socket, Transport::Login, &profile, |_| ());
+        let told = job.awaits_file("ide");
+        let name = job.file(".hpc-proxy/job-7.ide").unwrap();
+        let name = name.trim().strip_prefix("unix:").unwrap().to_owned();
+        assert!(name.starts_with("ide-7-"), "{name}");
+        assert_eq!(told, format!(" {name} https://hpc.example.org\n"));
+        assert_eq!(job.file(".hpc-proxy/job-7.ide-token").unwrap(), "");
+        assert_eq!(job.awaits_file("exec"), "--public 4040 -- as the proxy\n");
+        job.term();
+        job.awaits_end();
+        for gone in [&name, ".hpc-proxy/job-7.ide", ".hpc-proxy/job-7.ide-token"] {
+            assert_eq!(job.file(gone), None, "{gone}");
+        }
     }
 
     #[test]
@@ -411,6 +455,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
         for (transport, options) in [
             (Transport::Login, "--port 0"),
             (Transport::Jump, "--bind 127.0.0.1 --port 0"),
+            (Transport::Srun, "--bind 127.0.0.1 --port 0"),
             (
                 Transport::JumpSocket,
                 "--listen unix:HOME/.hpc-proxy/job-7.sock",

@@ -92,6 +92,7 @@ impl Front {
             config: None,
             key: None,
             transport: Transport::Login,
+            hpc_proxy: "hpc-proxy".into(),
         };
         let terms = Terms {
             script: Script::default(),

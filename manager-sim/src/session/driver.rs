@@ -6,7 +6,7 @@ use std::{future::pending, mem, sync::Arc, time::Duration};
 use hpc_proxy::{socket::Activity, text::chain};
 use jiff::Timestamp;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
@@ -14,12 +14,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Cluster, SshError},
-    job::{self, JobError, JobId, JobStatus, Resources, Told, script::IdeKind},
+    job::{
+        self, Answer, JobError, JobId, JobStatus, Resources, Told,
+        queue::{Due, Queue},
+        script::IdeKind,
+    },
     lease::{self, Lease, LeaseError},
     local_end::{Address, LocalEnd},
     names::NodeName,
     session::{
-        Action, Event, Phase,
+        Action, Event, Phase, pace,
         reconcile::{Verdict, decide},
         record::{Record, Stage},
         step,
@@ -29,19 +33,11 @@ use crate::{
     upstream::Upstream,
 };
 
-/// How soon squeue is asked after a change. It is asked ever more rarely while nothing changes.
-const FIRST_POLL: Duration = Duration::from_millis(400);
-/// How rarely it is asked at last: sites complain about managers that poll every second.
-const LAST_POLL: Duration = Duration::from_secs(5);
 /// How soon a lease that is not there yet is looked for again, one command on the login node each;
 /// the next time a quarter later.
 const LEASE_INTERVAL: Duration = Duration::from_millis(300);
 /// The job script gives a proxy 30 s to start. Who waits longer is told what is missing.
 const LEASE_DEADLINE: Duration = Duration::from_secs(45);
-/// How soon what failed is tried again, doubled with each failure.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// How late what failed is tried again at last.
-const LAST_RETRY: Duration = Duration::from_secs(8);
 /// A tunnel that lasted so long was a good one: failures count from zero again.
 const GOOD_TUNNEL: Duration = Duration::from_secs(10);
 /// How long the job's own last words are waited for.
@@ -131,10 +127,12 @@ enum Outcome {
 /// The driver of one session.
 pub struct Driver {
     cluster: Arc<Cluster>,
+    queue: Arc<Queue<Answer>>,
     store: Arc<Store>,
     order: Order,
     view: watch::Sender<View>,
     activity: Arc<Activity>,
+    looked: Arc<Notify>,
     cancel: CancellationToken,
     stop: CancellationToken,
     tasks: JoinSet<Outcome>,
@@ -159,6 +157,8 @@ pub struct Reins {
     pub view: watch::Sender<View>,
     /// When the session was last used.
     pub activity: Arc<Activity>,
+    /// Tells that somebody wants to know how it stands.
+    pub looked: Arc<Notify>,
     /// Asks it to cancel the job.
     pub cancel: CancellationToken,
     /// Asks it to leave the job.
@@ -166,20 +166,28 @@ pub struct Reins {
 }
 
 impl Driver {
-    /// A driver that keeps its session in `store`.
-    pub fn new(cluster: Arc<Cluster>, store: Arc<Store>, order: Order, reins: Reins) -> Self {
+    /// A driver that keeps its session in `store`, and asks squeue by way of the account's `queue`.
+    pub fn new(
+        (cluster, queue): (Arc<Cluster>, Arc<Queue<Answer>>),
+        store: Arc<Store>,
+        order: Order,
+        reins: Reins,
+    ) -> Self {
         let Reins {
             view,
             activity,
+            looked,
             cancel,
             stop,
         } = reins;
         Self {
             cluster,
+            queue,
             store,
             order,
             view,
             activity,
+            looked,
             cancel,
             stop,
             tasks: JoinSet::new(),
@@ -301,7 +309,7 @@ impl Driver {
                             let phase = self.view.borrow().phase.clone();
                             self.wants_end = true;
                             self.act(Action::Cancel(job), &phase);
-                            self.poll_after(FIRST_POLL, job);
+                            self.poll_after(pace::FIRST_POLL, job);
                             return true;
                         }
                         Verdict::Over(why) => {
@@ -319,7 +327,7 @@ impl Driver {
                 }
             };
             self.view.send_modify(|view| view.trouble = Some(trouble));
-            let pause = pause(self.failures).max(FIRST_RETRY * 4);
+            let pause = pace::retry(self.failures).max(pace::FIRST_RETRY * 4);
             tokio::select! {
                 () = self.stop.cancelled() => return false,
                 () = sleep(pause) => {}
@@ -459,7 +467,7 @@ impl Driver {
     fn act(&mut self, action: Action, phase: &Phase) {
         let opened = self.opened.take();
         let cluster = Arc::clone(&self.cluster);
-        let pause = pause(self.failures);
+        let pause = pace::retry(self.failures);
         match action {
             Action::Nothing => {}
             Action::DropTunnel => {
@@ -504,18 +512,26 @@ impl Driver {
 
     fn poll_later(&mut self, phase: &Phase) {
         let Some(job) = phase.job() else { return };
-        let pause = FIRST_POLL.mul_f32(1.5_f32.powi(self.polls_without_change.min(16) as i32));
+        let ends = self.view.borrow().ends;
+        let left = ends.map(|ends| ends.saturating_duration_since(std::time::Instant::now()));
+        let pause = pace::poll(phase, self.polls_without_change, left);
         self.polls_without_change += 1;
-        self.poll_after(pause.min(LAST_POLL), job);
+        self.poll_after(pause, job);
     }
 
     fn poll_after(&mut self, pause: Duration, job: JobId) {
-        let cluster = Arc::clone(&self.cluster);
+        let (cluster, queue) = (Arc::clone(&self.cluster), Arc::clone(&self.queue));
+        let now = Instant::now();
+        let due = Due {
+            late: now + pause,
+            soon: now + pause.min(pace::LAST_POLL),
+            looked: Arc::clone(&self.looked),
+        };
         let poll = self.tasks.spawn(async move {
-            sleep(pause).await;
-            match job::poll(&cluster, job).await {
+            let ask = |jobs| job::poll(&cluster, jobs);
+            match queue.told(job, &due, ask).await {
                 Ok(told) => Outcome::Told(told),
-                Err(error) => Outcome::Event(Event::PollFailed(chain(&error))),
+                Err(error) => Outcome::Event(Event::PollFailed(chain(&*error))),
             }
         });
         if let Some(before) = self.poll.replace(poll) {
@@ -590,16 +606,6 @@ async fn open_tunnel(
 ) -> Result<Tunnel, TunnelError> {
     let local_end = LocalEnd::new(address.clone(), lease.proxy.clone());
     Tunnel::open(cluster, &address, lease, local_end).await
-}
-
-/// How long to wait before the next try.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        count => FIRST_RETRY
-            .saturating_mul(1 << count.min(8))
-            .min(LAST_RETRY),
-    }
 }
 
 fn tell(phase: &Phase) {

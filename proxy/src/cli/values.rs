@@ -11,7 +11,7 @@ use hpc_proxy::{
     hostname::{Domain, NotADomain},
     http1::target::is_host,
     rewrite::Prefix,
-    route::{RouteError, TargetPort},
+    route::{RouteError, SocketName, TargetPort},
     server::{Rewrite, Rewriting},
 };
 
@@ -55,6 +55,13 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     } else {
         Err(format!("`{text}` is not http:// or https:// with a host"))
     }
+}
+
+/// The name of a server on a Unix socket.
+pub(super) fn socket_name(text: &str) -> Result<String, RouteError> {
+    let name = SocketName::new(text);
+    let name = name.ok_or_else(|| RouteError::BadSocket(text.to_owned()))?;
+    Ok(name.as_str().to_owned())
 }
 
 /// `tcp` or `unix:PATH`.

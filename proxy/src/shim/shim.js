@@ -768,6 +768,8 @@
     const tag = document.currentScript;
     const src = new URL(tag.src);
     const { prefix, siblings, port } = tag.dataset;
+    // A frame into which its page has looked before hides the prefix already.
+    if (!src.pathname.startsWith(`${prefix}/`)) src.pathname = prefix + src.pathname;
     install(window, {
       prefix, siblings, port: port ? Number(port) : null, doors: "doors" in tag.dataset, nonce: tag.nonce,
       src: src.href, origin: src.origin, front: src.host, secure: src.protocol === "https:",

@@ -2,12 +2,16 @@
 
 use std::{fs, process::Stdio, time::Duration};
 
-use hpc_proxy::lease::Record;
+use hpc_proxy::{
+    lease::Record,
+    streams::{self, GREETING},
+};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, join},
+    net::{TcpListener, UnixStream},
     process::{Child, ChildStdin, ChildStdout},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -90,6 +94,60 @@ async fn a_request_goes_through_a_unix_socket_without_it() {
     assert!(bridge.rest().await.starts_with(b"HTTP/1.1 200 "));
     drop(bridge.stdin.take());
     assert_eq!(bridge.code().await, Some(0));
+}
+
+#[tokio::test]
+async fn many_connections_go_through_one_bridge() {
+    let proxy = Proxy::start().await;
+    let port = echo_server().await;
+    let mut child = command(proxy.home.path())
+        .args(["bridge", "--streams"])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut stdout = BufReader::new(stdout);
+    let mut greeting = String::new();
+    let greeted = timeout(DEADLINE, stdout.read_line(&mut greeting)).await;
+    greeted.expect("it greets").unwrap();
+    assert_eq!(greeting.trim_end(), GREETING);
+    let (sender, sockets) = mpsc::channel(1);
+    let carried = tokio::spawn(streams::carry(join(stdout, stdin), sockets));
+
+    let token = &proxy.token;
+    let ask = async |number: u32| {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        sender.send(theirs).await.unwrap();
+        let fields = format!("X-Hpc-Proxy-Token: {token}\r\nConnection: close\r\n");
+        let asked = request(&format!("/port/{port}/{number}"), &fields);
+        ours.write_all(asked.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ")
+                && answer.contains(&format!("GET /{number} HTTP/1.1")),
+            "{answer}"
+        );
+    };
+    let all = futures_util::future::join_all((0..40).map(ask));
+    timeout(DEADLINE, all).await.expect("all are answered");
+
+    drop(sender);
+    carried.await.unwrap().unwrap();
+    let ended = timeout(DEADLINE, child.wait()).await;
+    assert_eq!(ended.expect("it ends").unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_bridge_for_streams_says_at_once_that_there_is_no_proxy() {
+    let home = TempDir::new().unwrap();
+    let told = run(command(home.path()).args(["bridge", "--streams"])).await;
+    assert_eq!((told.code, told.stdout.as_str()), (Some(1), ""));
+    assert!(
+        told.stderr.starts_with("error: no proxy is running here: "),
+        "{told:?}"
+    );
 }
 
 /// A lease in `home` that names `port`, as a proxy of this host would write it.

@@ -1,10 +1,12 @@
 //! Usage: flags, variables, messages and exit codes.
 
+use std::{io::Write, os::unix::fs::MetadataExt};
+
 use assert_cmd::Command;
 use predicates::prelude::*;
 use tempfile::TempDir;
 
-use crate::harness::Proxy;
+use crate::harness::{Proxy, settings};
 
 fn hpc_proxy() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpc-proxy"));
@@ -158,6 +160,36 @@ fn a_free_port_can_be_bound() {
         .parse()
         .unwrap();
     std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_listens_where_it_is_told_and_is_found_by_its_name() {
+    let proxy = Proxy::start().await;
+    let told = |name: &str| {
+        hpc_proxy()
+            .envs(settings(proxy.home.path()))
+            .env("HOME", proxy.home.path())
+            .args(["socket-path", name])
+            .output()
+            .unwrap()
+    };
+    let printed = String::from_utf8(told("app").stdout).unwrap();
+    let path = std::path::Path::new(printed.trim_end());
+    let mode = std::fs::metadata(path.parent().unwrap()).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+            .unwrap();
+    });
+    let answer = proxy.get("/sock/app/").send().await.unwrap();
+    assert_eq!(answer.status(), 204);
+    served.join().unwrap();
+    for bad in ["", "a/b", "..", "-x"] {
+        assert_eq!(told(bad).status.code(), Some(2), "{bad}");
+    }
 }
 
 #[tokio::test]

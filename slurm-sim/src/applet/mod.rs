@@ -6,6 +6,7 @@ mod scancel;
 mod scontrol;
 mod sinfo;
 mod squeue;
+mod srun;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -26,15 +27,17 @@ pub(crate) enum Applet {
     Scancel,
     Sinfo,
     Scontrol,
+    Srun,
 }
 
 impl Applet {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Sbatch,
         Self::Squeue,
         Self::Scancel,
         Self::Sinfo,
         Self::Scontrol,
+        Self::Srun,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Applet {
             Self::Scancel => "scancel",
             Self::Sinfo => "sinfo",
             Self::Scontrol => "scontrol",
+            Self::Srun => "srun",
         }
     }
 
@@ -63,6 +67,7 @@ impl Applet {
             Self::Scancel => scancel::run(&args, caller, io),
             Self::Sinfo => sinfo::run(&args, caller, io),
             Self::Scontrol => scontrol::run(&args, caller, io),
+            Self::Srun => srun::run(&args, caller, io),
         };
         let result = result.unwrap_or_else(|exit| exit);
         if !result.message.is_empty() {

@@ -72,6 +72,7 @@ impl Exec {
                 Some(_) => {}
             }
         };
+        tracing::debug!("a command is run");
         let mut shell = Command::new(&self.shell);
         if let Some(command) = command {
             shell

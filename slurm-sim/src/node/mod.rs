@@ -164,13 +164,14 @@ impl Daemon {
             code: 0,
             signal: nix::libc::SIGTERM,
         });
-        let mut knocks = Vec::new();
+        let (mut knocks, mut steps) = (Vec::new(), Vec::new());
         self.spool.update(|cluster| {
             let (now, delay) = (Time::now(), cluster.knobs.requeue_delay);
             let mine = |job: &&mut crate::job::Job| job.batch_host() == Some(&self.name);
             for job in cluster.jobs.values_mut().filter(mine) {
                 let run = (job.id, job.restarts);
                 knocks.extend(job.knocks.drain(..).map(|knock| (run, knock)));
+                steps.extend(job.waiting_steps.drain(..).map(|step| (run, step)));
                 if unborn.contains(&run) {
                     job.finish(terminated, now, delay);
                 }
@@ -178,6 +179,9 @@ impl Daemon {
         })?;
         for (run, knock) in knocks {
             self.runs.order(run, Order::Knock(knock));
+        }
+        for (run, step) in steps {
+            self.runs.order(run, Order::Step(step));
         }
         Ok(())
     }

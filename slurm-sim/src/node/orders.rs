@@ -13,7 +13,7 @@ pub(super) struct Orders {
     pub(super) runs: BTreeMap<Run, Option<EndReason>>,
     /// The runs that are to be under way.
     pub(super) assignments: Vec<(Run, Job)>,
-    /// Signals wait to be passed on.
+    /// Signals or steps wait to be passed on.
     pub(super) knocks: bool,
 }
 
@@ -33,7 +33,7 @@ impl Orders {
                 _ => EndReason::Cancelled,
             });
             orders.runs.insert(run, end);
-            orders.knocks |= !job.knocks.is_empty();
+            orders.knocks |= !job.knocks.is_empty() || !job.waiting_steps.is_empty();
             if end.is_none() {
                 orders.assignments.push((run, job.clone()));
             }

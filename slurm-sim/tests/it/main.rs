@@ -9,3 +9,4 @@ mod pattern;
 mod signals;
 mod sim;
 mod states;
+mod steps;

@@ -138,6 +138,8 @@ impl Submission<'_> {
             nodes: vec![],
             restarts: 0,
             knocks: vec![],
+            steps: 0,
+            waiting_steps: vec![],
             warned: false,
         }
     }
