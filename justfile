@@ -71,6 +71,10 @@ demo *ARGS: demo-ready
 [private]
 demo-ready: fixtures build
 
+# A picture of each state of the manager's page, into docs/screenshots/
+screenshots: fixtures build
+    cargo nextest run --workspace --run-ignored only -E 'binary(page)'
+
 # Licences, sources, bans and known advisories of every dependency
 deny: deny-advisories
     cargo nextest run --workspace -E 'binary(dependencies)'
@@ -80,9 +84,9 @@ deny: deny-advisories
 deny-advisories:
     @.ci/advisories
 
-# Install the dev servers that stories start, from their lock files
+# Install the dev servers that stories start and the accessibility checker, from their lock files
 fixtures:
-    @fixtures/install live-server browser-sync vite socketio
+    @fixtures/install live-server browser-sync vite socketio axe
 
 # Build the image of the docker backend
 images: fixtures

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::child::{Child, Lifeline};
@@ -214,6 +215,45 @@ impl Window {
     pub async fn picture(&self) -> Result<String> {
         let shot = self.asks("Page.captureScreenshot", json!({})).await?;
         text(&shot, "data")
+    }
+
+    /// Looks at the page on a screen of so many CSS pixels, in the dark or not.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn looks(&self, width: u32, height: u32, dark: bool) -> Result<()> {
+        let screen = json!({ "width": width, "height": height, "deviceScaleFactor": 1,
+            "mobile": width < 500 });
+        self.asks("Emulation.setDeviceMetricsOverride", screen)
+            .await?;
+        let scheme = if dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.asks("Emulation.setEmulatedMedia", media)
+            .await
+            .map(drop)
+    }
+
+    /// A small picture of the page, as WebP.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn small_picture(&self) -> Result<Vec<u8>> {
+        let wish = json!({ "format": "webp", "quality": 70 });
+        let shot = self.asks("Page.captureScreenshot", wish).await?;
+        Ok(STANDARD.decode(text(&shot, "data")?)?)
+    }
+
+    /// Presses and releases a key that types nothing, such as `Tab` or `Escape`.
+    ///
+    /// # Errors
+    /// The browser does not play along.
+    pub async fn presses(&self, key: &str, code: u32) -> Result<()> {
+        for kind in ["keyDown", "keyUp"] {
+            let wish =
+                json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
+            self.asks("Input.dispatchKeyEvent", wish).await?;
+        }
+        Ok(())
     }
 
     /// Closes it, its cookies and all.

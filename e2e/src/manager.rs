@@ -31,6 +31,8 @@ pub struct Settings<'a> {
     pub transport: Option<&'a str>,
     /// How long a session may be idle, if that is bounded.
     pub idle_timeout: Option<&'a str>,
+    /// Whether people may also sign in by an access token.
+    pub takes_tokens: bool,
     /// Where it listens; 0 takes any free port.
     pub port: u16,
     /// `HPC_PROXY_LOCAL_PORT`, for single-user mode.
@@ -209,6 +211,9 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
         args.push(format!("--transport={transport}"));
     }
     args.push("--cancel-on-exit".to_owned());
+    if settings.takes_tokens {
+        args.push("--identity=link,tokens".to_owned());
+    }
     if let Some(idle_timeout) = settings.idle_timeout {
         args.extend(["--idle-timeout", idle_timeout].map(str::to_owned));
     }

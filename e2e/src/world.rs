@@ -39,6 +39,7 @@ struct Told {
     shared_localhost: bool,
     transport: Option<String>,
     idle_timeout: Option<String>,
+    takes_tokens: bool,
     local_port: Option<u16>,
     names: Option<(String, String)>,
 }
@@ -57,6 +58,7 @@ impl World {
             shared_localhost: false,
             transport: None,
             idle_timeout: None,
+            takes_tokens: false,
             familiar_ports: false,
             quiet: false,
             names: None,
@@ -175,6 +177,7 @@ impl World {
             shared_localhost: told.shared_localhost,
             transport: told.transport.as_deref(),
             idle_timeout: told.idle_timeout.as_deref(),
+            takes_tokens: told.takes_tokens,
             port,
             local_port: told.local_port,
             names: told
@@ -241,6 +244,7 @@ pub struct Plan<'a, C> {
     shared_localhost: bool,
     transport: Option<String>,
     idle_timeout: Option<String>,
+    takes_tokens: bool,
     familiar_ports: bool,
     quiet: bool,
     names: Option<(String, String)>,
@@ -309,6 +313,12 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With a manager that takes access tokens too.
+    pub fn taking_tokens(mut self) -> Self {
+        self.takes_tokens = true;
+        self
+    }
+
     /// With dev servers on the ports that users want, where they are free. One world at a time can
     /// do so on this machine.
     pub fn with_familiar_ports(mut self) -> Self {
@@ -370,6 +380,7 @@ impl<C: Cluster> Plan<'_, C> {
                 shared_localhost: self.shared_localhost,
                 transport: self.transport,
                 idle_timeout: self.idle_timeout,
+                takes_tokens: self.takes_tokens,
                 local_port: self.local_port,
                 names: self.names,
             },

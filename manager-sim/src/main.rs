@@ -32,7 +32,7 @@ use manager_sim::{
     names::UserName,
     port_hosts::PortHosts,
     router::{
-        Router,
+        self, Router,
         desk::{self, Desk},
     },
     sessions::{Sessions, Terms},
@@ -206,6 +206,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         port_hosts: config
             .subdomains
             .map(|domain| Arc::new(PortHosts::new(domain, state.key().clone(), marks, store))),
+        streams: router::Streams::until(stop.clone()),
     };
     let descriptors = process::raise_descriptors();
     let terms = accept::Terms {

@@ -86,6 +86,9 @@ pub enum Problem {
     /// As many sessions as one may have.
     #[error("{0} sessions live already")]
     TooMany(usize),
+    /// As many streams of events as one may have.
+    #[error("{0} streams are open already")]
+    TooManyStreams(usize),
     /// A job that asks for what is not allowed.
     #[error("the options of a job were refused")]
     Refused(#[source] Refused),
@@ -115,6 +118,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether the same request may be answered soon.
+    pub fn may_heal(&self) -> bool {
+        matches!(self, Self::NotReady { .. } | Self::Fault(Fault::Dial(_)))
+    }
+
     /// The answer to it.
     pub fn answer(&self) -> Answer {
         let with = |status, code, message: &str, hint: &str| Answer {
@@ -248,6 +256,12 @@ impl Problem {
                 &format!("You have {most} sessions, as many as this manager allows."),
                 "Cancel one of them first.",
             ),
+            Self::TooManyStreams(most) => with(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-streams",
+                &format!("You have {most} streams of events open, as many as this manager allows."),
+                "Close some pages; until then this one asks every few seconds.",
+            ),
             Self::Refused(refused) => with(
                 StatusCode::BAD_REQUEST,
                 "not-allowed",
@@ -278,7 +292,7 @@ impl Problem {
                 in_words(*phase),
                 trouble
                     .as_deref()
-                    .unwrap_or("This page loads again by itself."),
+                    .unwrap_or("This page turns into what you opened once that is there."),
             ),
             Self::Route(error) => hpc_proxy::answer::Problem::Route(error.clone()).answer(&[]),
             Self::Fault(fault) => fault_answer(fault),
@@ -515,6 +529,7 @@ mod tests {
             Problem::BadCall("x".into()),
             Problem::NoSession,
             Problem::NoSuchSession,
+            Problem::TooManyStreams(16),
             Problem::TooMany(1),
             Problem::Refused(Refused::Malformed {
                 option: "time",
@@ -555,6 +570,7 @@ mod tests {
                 | Problem::BadCall(_)
                 | Problem::NoSession
                 | Problem::NoSuchSession
+                | Problem::TooManyStreams(_)
                 | Problem::TooMany(_)
                 | Problem::Refused(_)
                 | Problem::NoJob

@@ -20,7 +20,7 @@ use hpc_proxy::{
 };
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{LOCATION, REFRESH, RETRY_AFTER, SET_COOKIE},
+    header::{LOCATION, RETRY_AFTER, SET_COOKIE},
 };
 use tokio::time::timeout;
 
@@ -41,12 +41,16 @@ use crate::{
     web,
 };
 
-/// How soon a page that waits loads again, in seconds.
-const RELOAD_SECONDS: HeaderValue = HeaderValue::from_static("2");
+pub use events::Streams;
+
+/// How soon a program may ask again for what is not there yet, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
 /// How long the manager's page waits for the list of dev servers, without which it can be read.
 const LIST_PATIENCE: Duration = Duration::from_millis(700);
+/// The page that lists the dev servers of the selected session.
+const PORTS: &str = "/port/";
 /// The path under which the IDE is served.
 const CODE: &str = "/code";
 
@@ -63,6 +67,8 @@ pub struct Router {
     pub front: Front,
     /// Where ports have host names of their own, if they do.
     pub port_hosts: Option<Arc<PortHosts>>,
+    /// The pages that are kept current.
+    pub streams: Streams,
 }
 
 impl Service for Router {
@@ -184,10 +190,8 @@ impl Router {
         let who = self.who(claims, peer, head).await?;
         let user = who.user.clone();
         *known = true;
-        if ["/port", "/absport", CODE]
-            .iter()
-            .any(|root| is_below(path, root))
-        {
+        let roots = ["/port", "/absport", CODE];
+        if path != PORTS && roots.iter().any(|root| is_below(path, root)) {
             let prefix = is_below(path, CODE).then_some(CODE);
             return self.forward(head, &user, self.way(&own, peer, prefix, upgrades));
         }
@@ -292,50 +296,54 @@ impl Router {
             return log.map(answer);
         }
         match path {
-            "/" if reads => {
-                let seen = self.selected(&user, &head.fields);
-                // A page must come, whatever became of the way to the node.
-                let servers = timeout(LIST_PATIENCE, self.servers(seen.as_ref())).await;
-                let servers = servers.ok().and_then(Result::ok).flatten();
-                let address = |port| self.own_address(seen.as_ref()?, port, own);
-                let all = self.sessions.list(&user);
-                let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
-                let page = web::page(
-                    &web::Shown {
-                        user: &user,
-                        signs_out: matches!(by, By::Cookie(_)),
-                        key: key.as_deref(),
-                        selected: &State::of(seen.as_ref()),
-                        sessions: &all,
-                        servers: servers.as_deref(),
-                        terms: self.sessions.terms(),
-                        clusters: &self.sessions.clusters(&user),
-                    },
-                    address,
-                );
-                Ok(answer(web::response(page)))
+            "/" | PORTS if reads => {
+                let known = Known { user, by };
+                Ok(answer(
+                    self.page(head, path, &known, key.as_deref(), own).await,
+                ))
             }
-            path if is_below(path, "/api") => self.call(head, user, own).await,
-            "/" => Err(read_only),
+            path if is_below(path, "/api") => self.call(head, Known { user, by }, own).await,
+            "/" | PORTS => Err(read_only),
             // Neither the server as a whole (RFC 9110 section 9.3.7) nor another host.
             _ if !path.starts_with('/') => Err(read_only),
             _ => Err(Problem::NoSuchPage),
         }
     }
 
-    /// The dev servers of a session, where there is a proxy to ask.
-    async fn servers(&self, seen: Option<&Seen>) -> Result<Option<Vec<Listening>>, Problem> {
-        let Ok(upstream) = upstream(seen) else {
-            return Ok(None);
+    /// A page of the user's: of their sessions, or of their dev servers.
+    async fn page(
+        &self,
+        head: &RequestHead,
+        path: &str,
+        known: &Known,
+        key: Option<&str>,
+        own: &str,
+    ) -> Response<Bytes> {
+        let user = &known.user;
+        let seen = self.selected(user, &head.fields);
+        // A page must come, whatever became of the way to the node.
+        let servers = timeout(LIST_PATIENCE, servers(seen.as_ref())).await;
+        let servers = servers.ok().and_then(Result::ok).flatten();
+        let addresses = self.addresses(own);
+        let address = |port| addresses.of(seen.as_ref()?, port);
+        let all = self.sessions.list(user);
+        let all: Vec<_> = all.iter().map(|seen| State::of(Some(seen))).collect();
+        let shown = web::Shown {
+            user,
+            signs_out: matches!(known.by, By::Cookie(_)),
+            key,
+            live: web::Live {
+                selected: &State::of(seen.as_ref()),
+                sessions: &all,
+                servers: servers.as_deref(),
+            },
+            terms: self.sessions.terms(),
+            clusters: &self.sessions.clusters(user),
         };
-        match upstream.servers().await {
-            Ok(servers) => Ok(Some(servers)),
-            Err(ListError::Dial(error)) => Err(Fault::Dial(error).into()),
-            Err(error) => {
-                tracing::warn!(%upstream, error = &error as &dyn std::error::Error, "no list of servers");
-                Ok(None)
-            }
-        }
+        web::response(match path {
+            PORTS => web::ports(&shown, &address),
+            _ => web::page(&shown, &address),
+        })
     }
 
     /// Signing in, by a link or by the form, and out again.
@@ -506,8 +514,8 @@ impl Router {
             let slashed = target.replacen(CODE, "/code/", 1);
             return redirect(StatusCode::PERMANENT_REDIRECT, &slashed).map(answer);
         }
-        if matches!(target, "/port" | "/port/") {
-            return redirect(StatusCode::SEE_OTHER, "/").map(answer);
+        if target == "/port" {
+            return redirect(StatusCode::PERMANENT_REDIRECT, PORTS).map(answer);
         }
         let upstream = upstream(self.selected(user, &head.fields).as_ref())?;
         let target = match target.strip_prefix(CODE) {
@@ -554,6 +562,21 @@ impl Router {
     }
 }
 
+/// The dev servers of a session, where there is a proxy to ask.
+async fn servers(seen: Option<&Seen>) -> Result<Option<Vec<Listening>>, Problem> {
+    let Ok(upstream) = upstream(seen) else {
+        return Ok(None);
+    };
+    match upstream.servers().await {
+        Ok(servers) => Ok(Some(servers)),
+        Err(ListError::Dial(error)) => Err(Fault::Dial(error).into()),
+        Err(error) => {
+            tracing::warn!(%upstream, error = &error as &dyn std::error::Error, "no list of servers");
+            Ok(None)
+        }
+    }
+}
+
 /// What a request with a body asks of the manager itself.
 #[derive(Debug)]
 pub enum Call {
@@ -584,10 +607,15 @@ fn refuse(problem: &Problem, head: &RequestHead, peer: Peer) -> Page {
     let (method, path) = shown(head);
     let (status, error) = (answer.status.as_u16(), problem as &dyn std::error::Error);
     tracing::debug!(%peer, method, path, status, error, "refused");
-    let mut response = answer.into_response(Reader::of(head.fields.all(Name::Accept)));
-    if matches!(problem, Problem::NotReady { .. }) {
-        response.headers_mut().insert(RETRY_AFTER, RELOAD_SECONDS);
-        response.headers_mut().insert(REFRESH, RELOAD_SECONDS);
+    let reader = Reader::of(head.fields.all(Name::Accept));
+    let mut response = match reader {
+        Reader::Person if problem.may_heal() && head.method() == b"GET" => {
+            answer.into_waiting_page()
+        }
+        _ => answer.into_response(reader),
+    };
+    if problem.may_heal() {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     }
     response.map(PageBody::Whole)
 }
@@ -627,6 +655,7 @@ fn redirect(status: StatusCode, to: &str) -> Result<Response<Bytes>, Problem> {
 
 mod api;
 pub mod desk;
+mod events;
 mod own_host;
 pub mod routes;
 #[cfg(test)]

@@ -83,34 +83,30 @@ pub fn sign_out_form(key: Option<&str>) -> String {
 
 /// The page at which a browser signs out that has no other page of ours.
 pub fn way_out(key: Option<&str>) -> Response<Bytes> {
-    let html = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>Sign out</title>\
-         <link rel=\"stylesheet\" href=\"/assets/manager.css\"></head>\n\
-         <body><h1>Sign out</h1>\n{}</body></html>\n",
+    let body = format!(
+        "<main><h1>Sign out</h1>\n<p>This browser forgets you; your sessions go on.</p>\n{}</main>",
         sign_out_form(key)
     );
-    web::response(("text/html; charset=utf-8", html))
+    web::response(web::document("Sign out", "", &body))
 }
 
 /// The page with the form, for the manager's own host alone: elsewhere it would be sent to a dev server.
 /// No browser is asked to keep the token, since in path mode dev servers are of the same origin; `message` says why it is shown, and `to` is where it leads.
 pub fn page(message: &str, to: &str) -> Response<Bytes> {
-    let html = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>Sign in</title>\
-         <link rel=\"stylesheet\" href=\"/assets/manager.css\"></head>\n\
-         <body><h1>Sign in</h1>\n<p>{message}</p>\n\
+    let body = format!(
+        "<main><h1>Sign in</h1>\n<p>{message}</p>\n\
          <form method=\"post\" action=\"{LOGIN}\">\
          <input type=\"hidden\" name=\"to\" value=\"{to}\">\
-         <p><label>Access token <input type=\"password\" name=\"token\" required autofocus \
-         autocomplete=\"off\"></label> <button>Sign in</button></p></form>\n\
-         <p class=\"fact\">Whoever runs this manager makes one with <code>hpc-manager token add</code>.\
-         </p></body></html>\n",
+         <div class=\"field\"><label for=\"token\">Access token</label>\
+         <input id=\"token\" type=\"password\" name=\"token\" required autofocus autocomplete=\"off\" \
+         aria-describedby=\"token-hint\">\
+         <p class=\"hint\" id=\"token-hint\">Whoever runs this manager makes one with \
+         <code>hpc-manager token add</code>.</p></div>\
+         <p class=\"actions\"><button class=\"main\">Sign in</button></p></form></main>",
         message = escape(message),
         to = escape(way_back(to)),
     );
-    web::response(("text/html; charset=utf-8", html))
+    web::response(web::document("Sign in", "", &body))
 }
 
 #[cfg(test)]

@@ -25,6 +25,12 @@ pub struct State {
     pub node: Option<String>,
     /// Why it waits or has ended, or what keeps it.
     pub reason: Option<String>,
+    /// The first half of the reason: what Slurm or this manager did, or waits for.
+    #[serde(skip)]
+    pub why: Option<String>,
+    /// The second half: what keeps the manager from knowing more, or from going on.
+    #[serde(skip)]
+    pub trouble: Option<String>,
     /// The path that opens the IDE.
     pub ide: Option<String>,
     /// The port that the proxy has on the node, if it has one.
@@ -49,6 +55,8 @@ impl Default for State {
             job: None,
             node: None,
             reason: None,
+            why: None,
+            trouble: None,
             ide: None,
             proxy_port: None,
             cluster: None,
@@ -79,13 +87,15 @@ impl State {
             Phase::Ended { why, .. } => Some(why.clone()),
             _ => None,
         };
-        let reason: Vec<String> = why.into_iter().chain(trouble.clone()).collect();
+        let reason: Vec<String> = why.clone().into_iter().chain(trouble.clone()).collect();
         Self {
             id: Some(seen.id.clone()),
             phase: phase.name(),
             job: phase.job().map(|job| job.to_string()),
             node: phase.node().map(ToString::to_string),
             reason: (!reason.is_empty()).then(|| reason.join(": ")),
+            why,
+            trouble: trouble.clone(),
             ide: upstream
                 .as_ref()
                 .map(|upstream| format!("/code/{}", upstream.lease().ide.query())),

@@ -146,7 +146,8 @@ impl Browser {
     /// Whether the page of a user comes, and whose.
     async fn is_shown_the_page_of(&self, user: &str) -> bool {
         let page = self.gets("/", &[]).await;
-        page.status() == StatusCode::OK && text(page).await.contains(&format!("{user}'s session"))
+        page.status() == StatusCode::OK
+            && text(page).await.contains(&format!("{user}&#39;s session"))
     }
 }
 
@@ -191,7 +192,7 @@ async fn a_front_says_who_it_is_in_each_request() {
         let page = front.gets("/", &[("x-forwarded-user", user)]).await;
         assert_eq!(page.status(), StatusCode::OK);
         assert!(page.headers().get("set-cookie").is_none());
-        assert!(text(page).await.contains(&format!("{user}'s session")));
+        assert!(text(page).await.contains(&format!("{user}&#39;s session")));
     }
     let nobody = front.gets("/", &[HTML]).await;
     assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);
@@ -299,7 +300,7 @@ async fn a_front_on_this_machine_comes_by_a_socket() {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     assert!(
-        page.starts_with("HTTP/1.1 200 ") && page.contains("bob's session"),
+        page.starts_with("HTTP/1.1 200 ") && page.contains("bob&#39;s session"),
         "{page}"
     );
     let pid = rustix::process::Pid::from_child(&manager.process);
@@ -378,7 +379,7 @@ async fn a_program_shows_its_token_with_each_request() {
         assert!(session.headers().get("set-cookie").is_none());
     }
     let own = program.gets("/", &[("authorization", &bearer)]).await;
-    assert!(text(own).await.contains("bob's session"));
+    assert!(text(own).await.contains("bob&#39;s session"));
     // S11: what changes something wants a field besides that no foreign page sends.
     let launch = format!("{}/api/v1/session", manager.url);
     let launches =
@@ -828,7 +829,7 @@ async fn a_page_without_the_key_learns_and_changes_nothing() {
         assert_eq!(calls(&key, &SCRIPT).await, named(404, "no-session"));
         // Whoever says nothing, as no browser does, gets a page that can do nothing.
         let unsaid = text(browser.gets("/", &said(&[])).await).await;
-        assert!(unsaid.contains("alice's session") && key_of(&unsaid).is_none());
+        assert!(unsaid.contains("alice&#39;s session") && key_of(&unsaid).is_none());
     }
     let keys = [by_cookie.key().await, by_cookie.key().await];
     assert_eq!(keys[0], keys[1]);

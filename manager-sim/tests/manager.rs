@@ -246,7 +246,7 @@ async fn a_link_signs_in_once_and_only_its_own_user() {
             .text()
             .await
             .unwrap()
-            .contains("alice's session")
+            .contains("alice&#39;s session")
     );
     let again = manager
         .visitor()
@@ -263,7 +263,7 @@ async fn a_link_signs_in_once_and_only_its_own_user() {
             .text()
             .await
             .unwrap()
-            .contains("bob's session")
+            .contains("bob&#39;s session")
     );
 }
 

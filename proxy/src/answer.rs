@@ -22,6 +22,8 @@ use crate::{
     upstream::{DialError, Place},
 };
 
+mod waiting;
+
 /// Everything that keeps the proxy from passing a request on.
 #[derive(Debug, Error)]
 pub enum Problem {
@@ -165,6 +167,16 @@ impl Problem {
             ),
             Self::Fault(fault) => fault_answer(fault, own),
         }
+    }
+
+    /// Whether the same request may find a server soon: one that starts, or starts anew.
+    pub fn may_heal(&self) -> bool {
+        matches!(
+            self,
+            Self::Fault(Fault::Dial(
+                DialError::NothingListens(_) | DialError::Connect { .. }
+            ))
+        )
     }
 
     /// Whether a list of the user's own servers helps with it.
@@ -436,18 +448,21 @@ pub fn json(value: &serde_json::Value) -> Response<Bytes> {
 
 /// An HTML page that nobody may keep. `body` is HTML already; `title` is text.
 pub fn page(title: &str, body: &str) -> Response<Bytes> {
-    const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;\
-        padding:0 1em;color:#222;background:#fff}h1{font-size:1.4em}a{color:#0a58ca}\
+    own_response("text/html; charset=utf-8", document(title, "", body))
+}
+
+/// The text of a page; `head` is HTML too.
+fn document(title: &str, head: &str, body: &str) -> String {
+    const STYLE: &str = ":root{color-scheme:light dark}\
+        body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:3em auto;\
+        padding:0 1em;color:#222;background:#fff;overflow-wrap:anywhere}h1{font-size:1.4em}a{color:#0a58ca}\
         td,th{text-align:left;padding:.2em 1em .2em 0}\
         @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}a{color:#8ab4f8}}";
     let title = escape(title);
-    own_response(
-        "text/html; charset=utf-8",
-        format!(
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
-             <style>{STYLE}</style></head><body>{body}</body></html>\n"
-        ),
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">{head}<title>{title}</title>\
+         <style>{STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
 }
 

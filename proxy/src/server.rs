@@ -528,7 +528,13 @@ impl Proxy {
         let (method, path) = shown(head);
         let (status, error) = (answer.status.as_u16(), &problem as &dyn std::error::Error);
         tracing::debug!(%peer, method, path, status, error, "refused");
-        whole(answer.into_response(Reader::of(head.fields.all(Name::Accept))))
+        let reader = Reader::of(head.fields.all(Name::Accept));
+        whole(match reader {
+            Reader::Person if problem.may_heal() && head.method() == b"GET" => {
+                answer.into_waiting_page()
+            }
+            _ => answer.into_response(reader),
+        })
     }
 }
 

@@ -163,7 +163,10 @@ pub(crate) async fn a_dev_servers_page_is_not_the_managers(cluster: &impl Cluste
     chromium.goes_to(origin).await?;
     chromium.awaits_text(10, "h1", "alice's session").await?;
     chromium
-        .runs("document.querySelector('button[data-method=DELETE]').click()")
+        .runs(
+            "document.querySelector('button[data-method=DELETE]').click();
+             document.querySelector('#confirm button[value=cancel]').click();",
+        )
         .await?;
     let over = |phase: &str| ["cancelling", "ended"].contains(&phase);
     alice

@@ -18,8 +18,10 @@ use serde::Serialize;
 use super::{
     Call, LONGEST_CALL_BYTES, Router, answer, redirect,
     routes::{self, Endpoint},
+    servers,
 };
 use crate::{
+    auth::Known,
     names::UserName,
     origin,
     problem::Problem,
@@ -57,9 +59,10 @@ impl Router {
     pub(super) async fn call(
         &self,
         head: &RequestHead,
-        user: UserName,
+        who: Known,
         own: &str,
     ) -> Result<Decision<Self>, Problem> {
+        let user = who.user.clone();
         let target = std::str::from_utf8(head.target()).map_err(|_| RouteError::Malformed)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (route, id) = routes::find(path).ok_or(Problem::NoSuchPage)?;
@@ -80,6 +83,7 @@ impl Router {
                 "application/json",
                 DOCUMENT.to_owned(),
             )))),
+            Endpoint::Events => self.events(head, who, own),
             Endpoint::Ports => self.ports(&user, &head.fields, own).await.map(answer),
             Endpoint::Selected => {
                 let state = self.state(&user, &head.fields);
@@ -117,16 +121,11 @@ impl Router {
         own: &str,
     ) -> Result<Response<Bytes>, Problem> {
         let seen = self.selected(user, fields);
-        let servers = self.servers(seen.as_ref()).await?.unwrap_or_default();
-        let ports: Vec<_> = servers
-            .iter()
-            .map(|server| Listed {
-                server,
-                address_of_its_own: seen
-                    .as_ref()
-                    .and_then(|seen| self.own_address(seen, server.port, own)),
-            })
-            .collect();
+        let servers = servers(seen.as_ref()).await?.unwrap_or_default();
+        let addresses = self.addresses(own);
+        let address = |port| addresses.of(seen.as_ref()?, port);
+        let listed = |server| Listed::new(server, &address);
+        let ports: Vec<_> = servers.iter().map(listed).collect();
         Ok(json(&serde_json::json!({ "ports": ports })))
     }
 
@@ -225,12 +224,22 @@ impl Router {
 
 /// A dev server as the API lists it.
 #[derive(Serialize)]
-struct Listed<'a> {
+pub(super) struct Listed<'a> {
     #[serde(flatten)]
     server: &'a Listening,
     /// Its address on a host of its own, where there are such.
     #[serde(skip_serializing_if = "Option::is_none")]
     address_of_its_own: Option<String>,
+}
+
+impl<'a> Listed<'a> {
+    pub(super) fn new(server: &'a Listening, address: &dyn Fn(u16) -> Option<String>) -> Self {
+        let address_of_its_own = address(server.port);
+        Self {
+            server,
+            address_of_its_own,
+        }
+    }
 }
 
 impl From<LaunchError> for Problem {

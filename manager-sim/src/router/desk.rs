@@ -12,7 +12,12 @@ use rustix::process::Uid;
 
 use super::{Call, Router};
 use crate::{
-    hop::Place, local_end::DialError, names::UserName, problem::Problem, upstream::Upstream,
+    auth::{By, Known},
+    hop::Place,
+    local_end::DialError,
+    names::UserName,
+    problem::Problem,
+    upstream::Upstream,
 };
 
 /// The socket in the manager's directory.
@@ -42,7 +47,9 @@ impl Desk {
         }
         let user = self.named(&head.fields)?;
         self.router.is_known_here(&user)?;
-        self.router.call(head, user, OWN).await
+        // As whoever shows a token: nobody's sign-in is asked about.
+        let by = By::Bearer;
+        self.router.call(head, Known { user, by }, OWN).await
     }
 
     fn named(&self, fields: &Fields) -> Result<UserName, Problem> {

@@ -1,7 +1,7 @@
 //! Requests for a port by a host name of its own, and how a browser that is signed in at the manager
 //! comes to be known there.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use hpc_proxy::{
     handover::{self, ENTER, Entry, Wish},
@@ -16,23 +16,40 @@ use super::{Router, Way, upstream};
 use crate::{
     auth::{By, Known},
     names::UserName,
-    origin, port_hosts,
+    origin,
+    port_hosts::{self, PortHosts},
     problem::Problem,
     sessions::Seen,
 };
 
-impl Router {
-    /// The address of a session's port at a host of its own, for a browser that sees the manager
-    /// at `own`.
-    pub(super) fn own_address(&self, seen: &Seen, port: u16, own: &str) -> Option<String> {
+/// Where ports have hosts of their own, if anywhere.
+pub(super) struct Addresses {
+    hosts: Option<Arc<PortHosts>>,
+    scheme: &'static str,
+    at: String,
+}
+
+impl Addresses {
+    /// The address of a session's port.
+    pub(super) fn of(&self, seen: &Seen, port: u16) -> Option<String> {
         let job = seen.view.phase.job()?;
         let name = PortName {
             port: TargetPort::new(port)?,
             session: Some(port_hosts::label(job)),
         };
-        let host = self.port_hosts.as_ref()?.host(&name);
-        let (scheme, at) = (self.front.scheme(), port_of(own.as_bytes()));
-        Some(format!("{scheme}://{host}{at}/"))
+        let host = self.hosts.as_ref()?.host(&name);
+        Some(format!("{}://{host}{}/", self.scheme, self.at))
+    }
+}
+
+impl Router {
+    /// The addresses of ports at hosts of their own, for a browser that sees the manager at `own`.
+    pub(super) fn addresses(&self, own: &str) -> Addresses {
+        Addresses {
+            hosts: self.port_hosts.clone(),
+            scheme: self.front.scheme(),
+            at: port_of(own.as_bytes()).to_string(),
+        }
     }
 
     /// Gives a user's browser a ticket for a port of their own session, and of no other.

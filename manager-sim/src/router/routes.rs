@@ -8,6 +8,8 @@ use crate::problem::Problem;
 pub enum Endpoint {
     /// Tells this document.
     Document,
+    /// Tells of sessions and dev servers whenever they change.
+    Events,
     /// Lists the dev servers of the browser's session.
     Ports,
     /// Tells how the browser's session stands.
@@ -41,7 +43,12 @@ pub struct Route {
 }
 
 /// All routes.
-pub const ROUTES: [Route; 6] = [
+pub const ROUTES: [Route; 7] = [
+    Route {
+        path: "/api/v1/events",
+        methods: &[("GET", Endpoint::Events)],
+        allow: "GET, HEAD",
+    },
     Route {
         path: "/api/v1/openapi.json",
         methods: &[("GET", Endpoint::Document)],

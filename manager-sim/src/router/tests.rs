@@ -121,6 +121,7 @@ impl Front {
             hosts: Vec::new(),
             front: crate::front::Front::plain("localhost".into()),
             port_hosts: Some(Arc::new(PortHosts::new(domain, key, marks, store))),
+            streams: Streams::default(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -310,7 +311,7 @@ async fn a_session_that_is_not_connected_is_waited_for() {
         .sends("GET /port/5500/", "Accept: text/html\r\n", "")
         .await;
     assert!(answered.starts_with("HTTP/1.1 503 "), "{answered}");
-    for field in ["\r\nretry-after: 2\r\n", "\r\nrefresh: 2\r\n"] {
+    for field in ["\r\nretry-after: 2\r\n", "\r\nx-hpc-proxy-waiting: 1\r\n"] {
         assert!(answered.contains(field), "{answered}");
     }
     assert!(asked.try_recv().is_err());
@@ -750,4 +751,78 @@ async fn nothing_but_the_api_is_had_by_the_socket_and_for_users_alone() {
     let twice = "X-Hpc-Manager-User: alice\r\nX-Hpc-Manager-User: alice\r\n";
     let answer = called_at_a_desk(0, twice, "/api/v1/sessions").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+/// The key of alice's page, as her browser is given it.
+async fn page_key(front: &Front) -> String {
+    let page = front.sends("GET /", WINDOW, "").await;
+    let (_, key) = page
+        .split_once("name=\"hpc-manager-page\" content=\"")
+        .expect(&page);
+    key.split_once('"').unwrap().0.to_owned()
+}
+
+const WINDOW: &str = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+
+/// Reads until `holds`; what came until then, or until the end.
+async fn until(stream: &mut TcpStream, holds: impl Fn(&str) -> bool) -> String {
+    let mut received = Vec::new();
+    let reading = async {
+        while !holds(&String::from_utf8_lossy(&received)) {
+            if stream.read_buf(&mut received).await.unwrap() == 0 {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), reading).await.unwrap();
+    String::from_utf8(received).unwrap()
+}
+
+// S11.
+#[tokio::test]
+async fn only_our_page_reads_the_stream_of_events_and_the_list_of_ports() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let script = "Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\nX-Hpc-Manager-Page: ab\r\n";
+    for (start, fields) in [
+        ("GET /api/v1/events", ""),
+        ("GET /api/v1/events", WINDOW),
+        ("GET /api/v1/events", script),
+        ("GET /port/", script),
+    ] {
+        let refused = front.sends(start, fields, "").await;
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{start}: {refused}");
+    }
+    let ports = front.sends("GET /port/", WINDOW, "").await;
+    assert!(
+        ports.contains("<h1>alice&#39;s dev servers</h1>"),
+        "{ports}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_tells_each_change_and_ends_with_the_sign_in() {
+    let (proxy, _asked) = peer(identity().token, OK).await;
+    let front = Front::of(proxy).await;
+    let key = page_key(&front).await;
+    let mut stream = TcpStream::connect(front.address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\n\
+         X-Hpc-Manager-Page: {key}\r\n\r\n",
+        front.cookie
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let first = until(&mut stream, |all| all.contains("\"phase\":\"connected\"")).await;
+    assert!(first.contains("content-type: text/event-stream"), "{first}");
+    front.view.send_replace(View::new(IdeKind::Vscode));
+    until(&mut stream, |all| all.contains("\"phase\":\"submitted\"")).await;
+
+    let form = format!("page={key}");
+    let fields = format!(
+        "Origin: http://localhost\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    front.sends("POST /logout", &fields, &form).await;
+    let last = until(&mut stream, |all| all.ends_with("0\r\n\r\n")).await;
+    assert!(last.ends_with("0\r\n\r\n"), "{last}");
 }
