@@ -322,7 +322,15 @@ impl Router {
         let user = &known.user;
         let seen = self.selected(user, &head.fields);
         // A page must come, whatever became of the way to the node.
-        let servers = timeout(LIST_PATIENCE, servers(seen.as_ref())).await;
+        let heard_of = upstream(seen.as_ref()).ok();
+        let heard_of = heard_of.and_then(|upstream| upstream.servers_heard_of());
+        let servers = async {
+            match heard_of {
+                Some(servers) => Ok(Some(servers)),
+                None => servers(seen.as_ref()).await,
+            }
+        };
+        let servers = timeout(LIST_PATIENCE, servers).await;
         let servers = servers.ok().and_then(Result::ok).flatten();
         let addresses = self.addresses(own);
         let address = |port| addresses.of(seen.as_ref()?, port);

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use hpc_proxy::{
 };
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     lease::Lease,
@@ -25,6 +28,8 @@ use crate::{
 
 /// The proxy's own pages answer at once, or something is wrong.
 const OWN_PAGE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a list of servers is new.
+const NEW_FOR: Duration = Duration::from_secs(1);
 /// A list of some hundred servers.
 const LONGEST_LIST_BYTES: usize = 256 * 1024;
 
@@ -58,6 +63,16 @@ struct Way {
     local_end: LocalEnd,
     lease: Arc<Lease>,
     activity: Arc<Activity>,
+    heard: Mutex<Option<Heard>>,
+    /// Whether somebody asks for the list anew.
+    is_asking: AtomicBool,
+}
+
+/// A list of servers, and when it came.
+#[derive(Clone, Debug)]
+struct Heard {
+    servers: Vec<Listening>,
+    at: Instant,
 }
 
 impl PartialEq for Upstream {
@@ -88,6 +103,8 @@ impl Upstream {
             local_end,
             lease,
             activity,
+            heard: Mutex::default(),
+            is_asking: AtomicBool::new(false),
         }))
     }
 
@@ -107,6 +124,26 @@ impl Upstream {
     /// See [`DialError`].
     pub async fn connect(&self) -> Result<Socket, DialError> {
         self.0.local_end.connect().await
+    }
+
+    /// The user's own servers as last heard of, if they were. Where that is not new any more they are
+    /// asked for again, for whoever comes next: nobody waits for a slow node who need not.
+    pub fn servers_heard_of(&self) -> Option<Vec<Listening>> {
+        let heard = self.heard().clone()?;
+        if heard.at.elapsed() > NEW_FOR && !self.0.is_asking.swap(true, Ordering::AcqRel) {
+            let upstream = self.clone();
+            tokio::spawn(async move {
+                // What went wrong is told to whoever waits for a list.
+                let _ = upstream.servers().await;
+                upstream.0.is_asking.store(false, Ordering::Release);
+            });
+        }
+        Some(heard.servers)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Option<Heard>> {
+        let heard = self.0.heard.lock();
+        heard.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The user's own servers on the session's node, without the IDE.
@@ -135,6 +172,8 @@ impl Upstream {
         let List { mut ports } = serde_json::from_slice(&body)?;
         let ide = self.lease().ide.port().map(TargetPort::get);
         ports.retain(|server| Some(server.port) != ide);
+        let (servers, at) = (ports.clone(), Instant::now());
+        *self.heard() = Some(Heard { servers, at });
         Ok(ports)
     }
 }
@@ -159,6 +198,10 @@ mod tests {
     /// A raw peer in place of the proxy: proves itself with `token`, answers the next request with
     /// [`LIST`], and gives everything that it was sent.
     async fn peer(listener: TcpListener, claimed: Identity) -> String {
+        peer_once(&listener, &claimed).await
+    }
+
+    async fn peer_once(listener: &TcpListener, claimed: &Identity) -> String {
         let (mut stream, _) = listener.accept().await.unwrap();
         let question = head(&mut stream).await;
         let nonce = question.split(['/', ' ']).nth(4).unwrap();
@@ -216,6 +259,30 @@ mod tests {
             "{request}"
         );
         assert!(request.contains(&format!("X-Hpc-Proxy-Token: {}", own.token.reveal())));
+    }
+
+    // A page is not to wait for a node that has become slow.
+    #[tokio::test]
+    async fn what_was_heard_is_told_at_once_and_asked_again() {
+        let own = identity();
+        let (listener, upstream) = upstream(&own).await;
+        assert!(upstream.servers_heard_of().is_none());
+        let (servers, _) = tokio::join!(upstream.servers(), async {
+            peer_once(&listener, &own).await
+        });
+        assert_eq!(
+            upstream.servers_heard_of().unwrap().len(),
+            servers.unwrap().len()
+        );
+        tokio::time::sleep(NEW_FOR + Duration::from_millis(50)).await;
+        // Nobody answers, and only one asks.
+        for _ in 0..3 {
+            assert_eq!(upstream.servers_heard_of().unwrap().len(), 1);
+        }
+        let second = timeout(Duration::from_secs(5), listener.accept()).await;
+        assert!(second.is_ok());
+        let third = timeout(Duration::from_millis(200), listener.accept()).await;
+        assert!(third.is_err());
     }
 
     // S7.
