@@ -40,7 +40,7 @@ pub struct WayArgs {
     /// For whom, at the manager that runs here as this user and has several.
     #[arg(long, env = "HPC_MANAGER_USER", value_name = "NAME")]
     pub user: Option<UserName>,
-    /// A manager elsewhere, such as https://hpc.example.org: it is sent the access token in
+    /// A manager elsewhere, such as `https://hpc.example.org`: it is sent the access token in
     /// $HPC_MANAGER_TOKEN [default: the one that runs here as this user].
     #[arg(
         long,
