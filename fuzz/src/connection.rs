@@ -390,10 +390,17 @@ fn is_same(forwarded: &Request, made: &Request) -> Result<(), String> {
 
     // The fields that the proxy states itself.
     let prefix = stated(made, "x-forwarded-prefix").filter(|text| is_prefix(text));
-    let host: Vec<_> = stated(made, "x-forwarded-host")
-        .or(made.host.as_deref())
-        .into_iter()
-        .collect();
+    let front = stated(made, "x-forwarded-host").or(made.host.as_deref());
+    let is_fronts = |origin: &str| {
+        let rest = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        rest.zip(front)
+            .is_some_and(|(rest, front)| rest.eq_ignore_ascii_case(front))
+    };
+    // A server is not told of a host that the page's origin, moved to its own, contradicts.
+    let is_moved = made.all("origin").into_iter().any(is_fronts);
+    let host: Vec<_> = front.into_iter().filter(|_| !is_moved).collect();
     let chain = match stated(made, "x-forwarded-for") {
         None | Some("") => "10.0.0.9".to_owned(),
         Some(before) => format!("{before}, 10.0.0.9"),

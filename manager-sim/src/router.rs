@@ -47,7 +47,9 @@ pub use events::Streams;
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
-/// How long the manager's page waits for the list of dev servers, without which it can be read.
+/// How long the manager's page waits for news of the dev servers: it is kept current once it is there.
+const LIST_HASTE: Duration = Duration::from_millis(50);
+/// How long it waits for the first list of them, without which it can be read.
 const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The page that lists the dev servers of the selected session.
 const PORTS: &str = "/port/";
@@ -322,13 +324,13 @@ impl Router {
         let user = &known.user;
         let seen = self.selected(user, &head.fields);
         // A page must come, whatever became of the way to the node.
-        let heard_of = upstream(seen.as_ref()).ok();
-        let heard_of = heard_of.and_then(|upstream| upstream.servers_heard_of());
         let servers = async {
-            match heard_of {
-                Some(servers) => Ok(Some(servers)),
-                None => servers(seen.as_ref()).await,
+            if let Ok(upstream) = upstream(seen.as_ref())
+                && let Some(servers) = upstream.servers_soon(LIST_HASTE).await
+            {
+                return Ok(Some(servers));
             }
+            servers(seen.as_ref()).await
         };
         let servers = timeout(LIST_PATIENCE, servers).await;
         let servers = servers.ok().and_then(Result::ok).flatten();

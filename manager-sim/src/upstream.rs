@@ -19,7 +19,7 @@ use hpc_proxy::{
 };
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::time::{Instant, timeout};
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     lease::Lease,
@@ -28,8 +28,6 @@ use crate::{
 
 /// The proxy's own pages answer at once, or something is wrong.
 const OWN_PAGE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a list of servers is new.
-const NEW_FOR: Duration = Duration::from_secs(1);
 /// A list of some hundred servers.
 const LONGEST_LIST_BYTES: usize = 256 * 1024;
 
@@ -63,16 +61,11 @@ struct Way {
     local_end: LocalEnd,
     lease: Arc<Lease>,
     activity: Arc<Activity>,
-    heard: Mutex<Option<Heard>>,
-    /// Whether somebody asks for the list anew.
+    /// The servers that were last heard of.
+    heard: Mutex<Option<Vec<Listening>>>,
+    /// Whether somebody asks for them anew for all, and tells when that is done.
     is_asking: AtomicBool,
-}
-
-/// A list of servers, and when it came.
-#[derive(Clone, Debug)]
-struct Heard {
-    servers: Vec<Listening>,
-    at: Instant,
+    has_asked: Notify,
 }
 
 impl PartialEq for Upstream {
@@ -105,6 +98,7 @@ impl Upstream {
             activity,
             heard: Mutex::default(),
             is_asking: AtomicBool::new(false),
+            has_asked: Notify::new(),
         }))
     }
 
@@ -126,22 +120,25 @@ impl Upstream {
         self.0.local_end.connect().await
     }
 
-    /// The user's own servers as last heard of, if they were. Where that is not new any more they are
-    /// asked for again, for whoever comes next: nobody waits for a slow node who need not.
-    pub fn servers_heard_of(&self) -> Option<Vec<Listening>> {
-        let heard = self.heard().clone()?;
-        if heard.at.elapsed() > NEW_FOR && !self.0.is_asking.swap(true, Ordering::AcqRel) {
+    /// The user's own servers, or what was last heard of them where a node does not tell within
+    /// `patience`; nothing where nothing was heard yet. One asks for all who come meanwhile.
+    pub async fn servers_soon(&self, patience: Duration) -> Option<Vec<Listening>> {
+        self.heard().as_ref()?;
+        let asked = self.0.has_asked.notified();
+        if !self.0.is_asking.swap(true, Ordering::AcqRel) {
             let upstream = self.clone();
             tokio::spawn(async move {
                 // What went wrong is told to whoever waits for a list.
                 let _ = upstream.servers().await;
                 upstream.0.is_asking.store(false, Ordering::Release);
+                upstream.0.has_asked.notify_waiters();
             });
         }
-        Some(heard.servers)
+        let _ = timeout(patience, asked).await;
+        self.heard().clone()
     }
 
-    fn heard(&self) -> MutexGuard<'_, Option<Heard>> {
+    fn heard(&self) -> MutexGuard<'_, Option<Vec<Listening>>> {
         let heard = self.0.heard.lock();
         heard.unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,8 +169,7 @@ impl Upstream {
         let List { mut ports } = serde_json::from_slice(&body)?;
         let ide = self.lease().ide.port().map(TargetPort::get);
         ports.retain(|server| Some(server.port) != ide);
-        let (servers, at) = (ports.clone(), Instant::now());
-        *self.heard() = Some(Heard { servers, at });
+        *self.heard() = Some(ports.clone());
         Ok(ports)
     }
 }
@@ -263,21 +259,18 @@ mod tests {
 
     // A page is not to wait for a node that has become slow.
     #[tokio::test]
-    async fn what_was_heard_is_told_at_once_and_asked_again() {
+    async fn what_was_heard_is_told_where_a_node_is_slow() {
         let own = identity();
         let (listener, upstream) = upstream(&own).await;
-        assert!(upstream.servers_heard_of().is_none());
+        let patience = Duration::from_millis(50);
+        assert!(upstream.servers_soon(patience).await.is_none());
         let (servers, _) = tokio::join!(upstream.servers(), async {
             peer_once(&listener, &own).await
         });
-        assert_eq!(
-            upstream.servers_heard_of().unwrap().len(),
-            servers.unwrap().len()
-        );
-        tokio::time::sleep(NEW_FOR + Duration::from_millis(50)).await;
+        assert_eq!(servers.unwrap().len(), 1);
         // Nobody answers, and only one asks.
         for _ in 0..3 {
-            assert_eq!(upstream.servers_heard_of().unwrap().len(), 1);
+            assert_eq!(upstream.servers_soon(patience).await.unwrap().len(), 1);
         }
         let second = timeout(Duration::from_secs(5), listener.accept()).await;
         assert!(second.is_ok());

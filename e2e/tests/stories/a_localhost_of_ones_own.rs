@@ -41,8 +41,10 @@ pub(crate) async fn squatters_are_no_obstacle(cluster: &impl Cluster) -> Story {
             let shown = alice.types(&curl).await?.join("\n");
             ensure!(shown.contains("alice has this page"), "{curl}: {shown}");
         }
-        let list = alice.browser().gets("/").await?;
-        list.sees(&format!("/port/{port}/"));
+        eventually!(10, "the manager's page lists it", {
+            let list = alice.browser().gets("/").await?;
+            list.shows(&format!("/port/{port}/"))
+        })?;
         let asked = squatter.lines.so_far();
         ensure!(
             asked == ["listens"],

@@ -47,7 +47,7 @@ async fn launches(world: &World, user: &User<'_>) -> Result<Chromium> {
     let asked = chromium.runs(LAUNCH).await?;
     ensure!(asked == "asked", "{asked}");
     chromium
-        .awaits_text(40, "#state", "Open VS Code")
+        .awaits_text(40, "main", "Open VS Code")
         .await
         .context("the session is ready")?;
     let session = user.awaits("connected").await?;
