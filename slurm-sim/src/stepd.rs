@@ -246,6 +246,11 @@ impl<'a> Running<'a> {
                 }
             }
         };
+        // Whoever was told to end has until then, whatever became of the batch script.
+        while !self.steps.is_empty() && kill_at.is_some_and(|at| Instant::now() < at) {
+            thread::sleep(POLL);
+            self.reap();
+        }
         self.kill_steps();
         if self.assignment.kill_mode == KillMode::Cgroup {
             processes::kill_descendants(KILL_DEADLINE);
