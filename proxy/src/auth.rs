@@ -82,6 +82,11 @@ impl Token {
         hex::encode(&mac.finalize().into_bytes())
     }
 
+    /// What is kept of somebody's `secret` to know it by, and is of no use in its place.
+    pub fn mark(&self, secret: &[u8]) -> String {
+        hex::encode(&self.mac("mark", &[secret]).finalize().into_bytes())
+    }
+
     /// What a page that was made for one `reader` shows to be that page.
     pub fn page_key(&self, reader: &str) -> String {
         let mac = self.mac("page", &[reader.as_bytes()]);

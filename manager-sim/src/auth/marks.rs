@@ -1,9 +1,7 @@
 //! What a cookie is known by, in memory and in the store: a keyed hash, so that neither is of use in
 //! its place, and no timing of a look-up helps to find one.
 
-use hmac::{Hmac, KeyInit, Mac};
 use hpc_proxy::auth::{NoRandom, Token};
-use sha2::Sha256;
 
 use crate::store::{Store, Table};
 
@@ -32,12 +30,7 @@ impl Marks {
 
     /// The mark of a cookie's value.
     pub fn mark(&self, secret: &[u8]) -> String {
-        let key = self.0.reveal();
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes a key of any length");
-        mac.update(secret);
-        let mark = mac.finalize().into_bytes();
-        mark.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.mark(secret)
     }
 
     /// See [`Token::page_key`]. It is the same after a restart, as the browser is.
