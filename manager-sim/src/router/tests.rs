@@ -1,6 +1,7 @@
 //! A whole manager but for its ssh: raw clients, and a raw peer in place of a session's proxy.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use tokio::time::timeout;
 
 use hpc_proxy::{
     accept,
