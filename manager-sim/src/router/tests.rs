@@ -95,6 +95,7 @@ impl Front {
             key: None,
             transport: Transport::Login,
             hpc_proxy: "hpc-proxy".into(),
+            squeue: None,
         };
         let terms = Terms {
             script: Script::default(),
