@@ -88,10 +88,18 @@ deny-advisories:
 fixtures:
     @fixtures/install live-server browser-sync vite socketio axe
 
-# Build the image of the docker backend
+# Build the images of the docker and slurm backends
 images: fixtures
     @slurm-sim/image/engine.sh .cache/dockerd.log
     @slurm-sim/image/build.sh
+
+# A cluster of real Slurm to try commands on, in containers hpc-slurm-*; takes linuxproc or cgroup
+slurm-up PROCTRACK="linuxproc": images
+    slurm-sim/image/slurm-by-hand up "$1"
+
+# Remove it
+slurm-down:
+    slurm-sim/image/slurm-by-hand down
 
 # Build the static hpc-proxy that ships, into dist/
 dist:
