@@ -40,15 +40,19 @@ check: lint build
 
 # Everything
 test: lint fixtures images build
-    cargo nextest run --workspace
+    @.ci/tests --workspace
 
 # The stories on the embedded cluster; takes names of tests
 story *NAMES: fixtures build
-    cargo nextest run --workspace -E 'binary(stories) & test(/^embedded::/)' "$@"
+    @.ci/tests --workspace -E 'binary(stories) & test(/^embedded::/)' "$@"
 
 # The stories on containers; takes names of tests
 e2e *NAMES: fixtures images build
-    cargo nextest run --workspace -E 'binary(stories) & test(/^docker/)' "$@"
+    @.ci/tests --workspace -E 'binary(stories) & test(/^docker/)' "$@"
+
+# The stories on containers with Slurm itself, by linuxproc and by cgroup; takes names of tests
+slurm *NAMES: fixtures images build
+    @.ci/tests --workspace -E 'binary(stories) & test(/^slurm/)' "$@"
 
 # The story of a real code-server as the IDE, which is installed for it
 code-server: fixtures build
