@@ -284,9 +284,10 @@ impl Site for Running {
             })
             .collect();
         let login = format!("{}-login", self.run);
-        let files = "tail -vn +1 /home/*/*.out /home/*/.hpc-proxy/*.{log,json} 2>/dev/null";
+        let files = "tail -vn +1 /home/*/*.out /home/*/.hpc-proxy/*.{log,json} \
+                     /var/log/slurm/*.log 2>/dev/null";
         logs.push(docker(
-            "homes".to_owned(),
+            "files".to_owned(),
             &["exec", &login, "bash", "-c", files],
         ));
         logs

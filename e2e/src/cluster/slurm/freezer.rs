@@ -28,12 +28,12 @@ pub(super) fn own_jobs() -> RangeInclusive<u32> {
     first..=first + JOBS - 1
 }
 
-/// The cgroups of jobs whose owner is dead.
+/// The cgroups of jobs that are over and whose owner is dead.
 pub(super) fn leftovers() -> Vec<PathBuf> {
     below(Path::new(HIERARCHY), "slurm_")
         .flat_map(|node| below(&node, "uid_"))
         .flat_map(|user| below(&user, "job_"))
-        .filter(|job| number(job).is_some_and(is_of_the_dead))
+        .filter(|job| number(job).is_some_and(is_of_the_dead) && is_over(job))
         .collect()
 }
 
@@ -68,6 +68,14 @@ fn number(job: &Path) -> Option<u32> {
     name.strip_prefix("job_")?.parse().ok()
 }
 
+/// Somebody else's cluster may have jobs of any number.
+fn is_over(job: &Path) -> bool {
+    below(job, "step_").all(|step| {
+        let processes = std::fs::read_to_string(step.join("cgroup.procs"));
+        processes.is_ok_and(|processes| processes.is_empty())
+    })
+}
+
 /// A job below the first cluster's is not of ours: a cluster that was started by hand.
 fn is_of_the_dead(job: u32) -> bool {
     let owner = i32::try_from(job / JOBS).ok().and_then(Pid::from_raw);
@@ -90,6 +98,17 @@ mod tests {
     fn the_greatest_process_id_has_numbers_for_its_jobs() {
         const MAX_JOB_ID: u32 = 67_108_863;
         assert_eq!(((1 << 22) - 1) * JOBS + JOBS - 1, MAX_JOB_ID);
+    }
+
+    #[test]
+    fn a_job_with_a_process_is_not_over() {
+        let job = tempfile::tempdir().unwrap();
+        let step = job.path().join("step_batch");
+        std::fs::create_dir(&step).unwrap();
+        for (processes, over) in [("", true), ("17\n", false)] {
+            std::fs::write(step.join("cgroup.procs"), processes).unwrap();
+            assert_eq!(is_over(job.path()), over);
+        }
     }
 
     #[test]
