@@ -105,12 +105,18 @@ slurm-up PROCTRACK="linuxproc": images
 slurm-down:
     slurm-sim/image/slurm-by-hand down
 
-# Build the static hpc-proxy that ships, into dist/
+# Write the manual pages and completions of hpc-proxy anew from its command line
+reference:
+    HPC_PROXY_WRITE_REFERENCE=1 cargo nextest run --workspace -E 'package(hpc-proxy) & test(the_manual_and_the_completions)'
+
+# Build what ships into dist/: the static hpc-proxy, packages, a list of contents, checksums
 dist:
-    cargo build --release --package hpc-proxy --bin hpc-proxy
-    install -D {{ programs }}/release/hpc-proxy dist/hpc-proxy
-    # A cluster's C library may be older than any we build on: nothing may be left to find at run time.
-    ldd dist/hpc-proxy 2>&1 | grep -E 'statically linked|not a dynamic executable'
+    @proxy/packaging/build all dist
+
+# Prove what `dist` has built: the same bytes from another place, in an empty image, each package installed
+dist-check:
+    @slurm-sim/image/engine.sh .cache/dockerd.log
+    @proxy/packaging/check dist
 
 # Build the container image of the manager, hpc-manager:local
 manager-image:
