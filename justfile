@@ -54,6 +54,10 @@ e2e *NAMES: fixtures images build
 slurm *NAMES: fixtures images build
     @.ci/tests --workspace -E 'binary(stories) & test(/^slurm/)' "$@"
 
+# One table of commands and what Slurm answers, against the mock and Slurm itself; takes groups, such as squeue
+contract *NAMES: fixtures images build
+    @.ci/tests --workspace -E 'binary(contract)' "$@"
+
 # The story of a real code-server as the IDE, which is installed for it
 code-server: fixtures build
     @fixtures/install code-server
