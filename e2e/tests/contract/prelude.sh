@@ -4,7 +4,7 @@ mkdir -p ~/scripts
 cd ~/scripts
 printf '#!/bin/sh\ntrue\n' >ok.sh
 printf '#!/bin/sh\nexit 3\n' >e3.sh
-printf '#!/bin/sh\nsleep 1000\n' >sleep.sh
+printf '#!/bin/sh\nexec sleep 1000\n' >sleep.sh
 printf '#!/bin/sh\nuntil [ -e go ]; do sleep 0.05; done\n' >wait.sh
 printf 'echo x\n' >noshebang.sh
 printf '#!/bin/sh\r\ntrue\r\n' >crlf.sh

@@ -171,12 +171,11 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
 }
 
 fn job_word(word: &str) -> std::result::Result<JobWord, Exit> {
-    // It reads a number as far as it goes, and then knows no such job.
+    // It reads a number as far as it goes.
     let digits = word.bytes().take_while(u8::is_ascii_digit).count();
     let rest = &word[digits..];
     if digits > 0 && !rest.is_empty() && !rest.starts_with(['_', '.', '+']) {
-        let why = "slurm_load_jobs error: Invalid job id specified";
-        return Err(Exit::saying(1, why));
+        return job_word(&word[..digits]);
     }
     JobWord::parse(word)
         .ok_or_else(|| Exit::saying(1, format!("squeue: error: Invalid job id: {word}")))
