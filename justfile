@@ -40,15 +40,23 @@ check: lint build
 
 # Everything
 test: lint fixtures images build instructions
-    cargo nextest run --workspace
+    @.ci/tests --workspace
 
 # The stories on the embedded cluster; takes names of tests
 story *NAMES: fixtures build
-    cargo nextest run --workspace -E 'binary(stories) & test(/^embedded::/)' "$@"
+    @.ci/tests --workspace -E 'binary(stories) & test(/^embedded::/)' "$@"
 
 # The stories on containers; takes names of tests
 e2e *NAMES: fixtures images build
-    cargo nextest run --workspace -E 'binary(stories) & test(/^docker/)' "$@"
+    @.ci/tests --workspace -E 'binary(stories) & test(/^docker/)' "$@"
+
+# The stories on containers with Slurm itself, by linuxproc and by cgroup; takes names of tests
+slurm *NAMES: fixtures images build
+    @.ci/tests --workspace -E 'binary(stories) & test(/^slurm/)' "$@"
+
+# One table of commands and what Slurm answers, against the mock and Slurm itself; takes groups, such as squeue
+contract *NAMES: fixtures images build
+    @.ci/tests --workspace -E 'binary(contract)' "$@"
 
 # The story of a real code-server as the IDE, which is installed for it
 code-server: fixtures build
@@ -88,10 +96,18 @@ deny-advisories:
 fixtures:
     @fixtures/install live-server browser-sync vite socketio axe
 
-# Build the image of the docker backend
+# Build the images of the docker and slurm backends
 images: fixtures
     @slurm-sim/image/engine.sh .cache/dockerd.log
     @slurm-sim/image/build.sh
+
+# A cluster of real Slurm to try commands on, in containers hpc-slurm-*; takes linuxproc or cgroup
+slurm-up PROCTRACK="linuxproc": images
+    slurm-sim/image/slurm-by-hand up "$1"
+
+# Remove it
+slurm-down:
+    slurm-sim/image/slurm-by-hand down
 
 # Write the manual pages and completions of hpc-proxy anew from its command line
 reference:

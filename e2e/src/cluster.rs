@@ -9,11 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
 
+mod containers;
 pub mod docker;
 pub mod embedded;
+pub mod scheduler;
+pub mod slurm;
 
 pub use docker::{Docker, DockerConfined};
 pub use embedded::Embedded;
+pub use scheduler::{Order, Scheduler};
+pub use slurm::{Slurm, SlurmCgroup};
 
 /// The accounts of every cluster.
 pub const USERS: [&str; 2] = ["alice", "bob"];
@@ -26,12 +31,15 @@ pub const NODES: [&str; 2] = ["node01", "node02"];
 pub enum Need {
     /// Users are Unix accounts of their own, so that the kernel tells them apart.
     SeveralUids,
+    /// The machine has a freezer hierarchy of its own (cgroup v1), which Slurm in containers can use.
+    Freezer,
 }
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Need::SeveralUids => "several uids",
+            Need::Freezer => "a machine with cgroup v1's freezer at /sys/fs/cgroup/freezer",
         })
     }
 }
@@ -40,6 +48,11 @@ impl fmt::Display for Need {
 pub trait Cluster {
     /// As the tests on it are named.
     fn name(&self) -> &'static str;
+
+    /// What every story on it needs.
+    fn needs(&self) -> &'static [Need] {
+        &[]
+    }
 
     /// Whether a story that needs this can be told here.
     fn meets(&self, need: Need) -> bool;
@@ -73,8 +86,18 @@ pub trait Site {
     /// No port is free.
     fn port(&self, wanted: u16) -> Result<u16>;
 
-    /// Runs a line of shell on the login node as the one who runs the cluster; `slurm-sim` is
-    /// found by that name.
+    /// Which Slurm it has.
+    fn scheduler(&self) -> Scheduler;
+
+    /// Has its Slurm do something, in the name of the one who runs the cluster.
+    fn orders<'a>(&'a self, order: Order<'a>) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let line = self.scheduler().line(order);
+            self.administers(&line).await.map(drop)
+        })
+    }
+
+    /// Runs a line of shell on the login node as the one who runs the cluster.
     fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>>;
 
     /// Ends the login node's sshd and every connection that it has, and starts it anew.

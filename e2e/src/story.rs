@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cluster::Need;
+use crate::cluster::{Cluster, Need};
 
 /// How a story ends. Its last line is `world.ends_cleanly().await`.
 pub type Story = Result<()>;
@@ -33,6 +33,23 @@ impl fmt::Display for Skipped {
 }
 
 impl std::error::Error for Skipped {}
+
+/// Runs a story of a cluster's to its end, where this machine has what every story on it needs.
+///
+/// # Errors
+/// As of [`tell`].
+pub async fn tell_on<C: Cluster>(cluster: &C, story: impl Future<Output = Story>) -> Story {
+    let needs = cluster.needs().iter().copied();
+    let lacks: Vec<Need> = needs.filter(|&need| !cluster.meets(need)).collect();
+    tell(async {
+        if lacks.is_empty() {
+            story.await
+        } else {
+            Err(Skipped { lacks }.into())
+        }
+    })
+    .await
+}
 
 /// Runs a story to its end.
 ///

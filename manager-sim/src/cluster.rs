@@ -306,14 +306,15 @@ impl Cluster {
     }
 }
 
-/// It shares the resources of the job's other step. What a login profile sets for proxies of its own would
-/// lead to those.
+/// It shares the resources of the job's other step. Unless unbuffered, a step's output is passed on line by
+/// line (srun(1)), and what it carries has few. What a login profile sets for proxies of its own would lead
+/// to those.
 fn step_command(hpc_proxy: &str, job: JobId, node: &NodeName) -> String {
     let hpc_proxy = quote(hpc_proxy).unwrap_or_default();
     let script = format!(
         "for name in $(env | sed -n 's/^\\(HPC_PROXY_[A-Z_]*\\)=.*/\\1/p'); do unset \"$name\"; done; \
          exec srun --overlap --jobid={job} --nodelist={node} --nodes=1 --ntasks=1 --mem=0 --quiet \
-         {hpc_proxy} bridge --streams"
+         --unbuffered {hpc_proxy} bridge --streams"
     );
     let script = quote(&script).unwrap_or_default();
     format!("exec sh -c {script}")

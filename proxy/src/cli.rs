@@ -81,7 +81,7 @@ enum Command {
     /// Lists your own listening servers on this node; a proxy need not be running.
     Ports(OutputArgs),
     /// Joins stdin and stdout to the running proxy of this job or node, for
-    /// `ssh LOGIN srun --overlap --jobid JOB hpc-proxy bridge`.
+    /// `ssh LOGIN srun --overlap --unbuffered --jobid JOB hpc-proxy bridge`.
     Bridge(BridgeArgs),
     /// Tells what this node offers, what is missing, and what follows from it.
     Doctor(OutputArgs),

@@ -66,7 +66,7 @@ impl Failure {
                 "is the disk full or the home read-only? --port-file moves the file elsewhere"
             }
             Self::Bridge(BridgeError::NotHere(NotHere::Elsewhere { .. })) => {
-                "run it on the proxy's node, with `srun --overlap --jobid JOB -w NODE`"
+                "run it on the proxy's node, with `srun --overlap --unbuffered --jobid JOB -w NODE`"
             }
             Self::Bridge(BridgeError::Connect(_) | BridgeError::Slow | BridgeError::Proxy(_)) => {
                 "`hpc-proxy doctor`, on this node, tells more"

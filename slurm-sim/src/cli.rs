@@ -24,7 +24,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make sbatch, squeue, scancel, sinfo, scontrol and srun in a directory.
+    /// Make the Slurm commands that are played in a directory.
     Install { dir: PathBuf },
     /// Make a cluster's spool, with no jobs in it.
     Init {

@@ -25,6 +25,17 @@ pub(crate) struct Node {
     pub(crate) memory_mb: u64,
     /// No new jobs here.
     pub(crate) drained: bool,
+    /// Out of service by an administrator's word.
+    pub(crate) put_down: bool,
+    /// Why it is drained or put down.
+    pub(crate) reason: Option<String>,
+}
+
+impl Node {
+    /// Whether an administrator lets it have no new jobs.
+    pub(crate) fn is_out(&self) -> bool {
+        self.drained || self.put_down
+    }
 }
 
 /// A partition: nodes under a common time limit.
@@ -97,6 +108,16 @@ pub(crate) enum Health {
     Unknown,
 }
 
+/// What jobs hold of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) cpus: u32,
+    pub(crate) memory_mb: u64,
+}
+
+/// What jobs hold of every node by name.
+pub(crate) type Usage<'a> = BTreeMap<&'a str, Used>;
+
 /// The health of every node by name.
 pub(crate) type Healths = BTreeMap<String, Health>;
 
@@ -167,17 +188,39 @@ impl Cluster {
         self.partitions.iter().find(|partition| partition.default)
     }
 
+    /// What jobs hold of every node now; a node that is not in it is free.
+    pub(crate) fn usage(&self) -> Usage<'_> {
+        let mut usage = Usage::new();
+        let sizes: BTreeMap<&str, u32> = self
+            .nodes
+            .iter()
+            .map(|node| (node.name.as_str(), node.cpus))
+            .collect();
+        for job in self.jobs.values().filter(|job| job.occupies()) {
+            for node in &job.nodes {
+                let used = usage.entry(node).or_default();
+                used.cpus += match sizes.get(node.as_str()) {
+                    Some(all) if job.request.exclusive => *all,
+                    _ => job.request.cpus_per_node(),
+                };
+                used.memory_mb += job.request.memory_mb_per_node();
+            }
+        }
+        usage
+    }
+
+    /// Processors that a job holds of a node of its.
+    pub(crate) fn cpus_held(&self, job: &Job, node: &str) -> u32 {
+        match self.node(node) {
+            Some(node) if job.request.exclusive => node.cpus,
+            _ => job.request.cpus_per_node(),
+        }
+    }
+
     /// Processors and megabytes of a node that jobs hold now.
     pub(crate) fn occupied(&self, node: &str) -> (u32, u64) {
-        self.jobs
-            .values()
-            .filter(|job| job.occupies() && job.nodes.iter().any(|name| name == node))
-            .fold((0, 0), |(cpus, mb), job| {
-                (
-                    cpus + job.request.cpus_per_node(),
-                    mb + job.request.memory_mb_per_node(),
-                )
-            })
+        let used = self.usage().get(node).copied().unwrap_or_default();
+        (used.cpus, used.memory_mb)
     }
 
     /// The jobs that an id on a command line means: one job, or every task of an array.

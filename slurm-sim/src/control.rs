@@ -7,9 +7,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::account::{Account, FIRST_VIRTUAL_UID};
+use crate::clock::Time;
 use crate::cluster::{Cluster, KillMode, Knobs, Node};
-use crate::hostlist;
 use crate::spool::Spool;
+use crate::{fill, hostlist};
 
 /// Seconds, with decimals.
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -101,6 +102,8 @@ impl ShapeArgs {
             cpus: self.cpus,
             memory_mb: self.mem,
             drained: false,
+            put_down: false,
+            reason: None,
         };
         let nodes = self.node_names()?.into_iter().map(node).collect();
         let users = (FIRST_VIRTUAL_UID..).zip(users).map(|(id, name)| Account {
@@ -185,6 +188,12 @@ pub(crate) enum Turn {
         #[arg(value_parser = seconds)]
         secs: Duration,
     },
+    /// Puts jobs into the queue that have no processes, as many running as there is room for: a picture of
+    /// a large site to measure commands against. No node's daemon may run beside it.
+    Fill {
+        #[arg(long, value_name = "N")]
+        jobs: u32,
+    },
     /// Gives a node no new jobs.
     Drain { node: String },
     /// Gives it jobs again.
@@ -210,12 +219,14 @@ pub(crate) fn turn(spool: &Spool, turn: &Turn) -> anyhow::Result<()> {
                 Turn::NodeTimeout { secs } => knobs.node_timeout = *secs,
                 Turn::Minute { secs } => knobs.minute = *secs,
                 Turn::LimitLateness { secs } => knobs.limit_lateness = *secs,
+                Turn::Fill { jobs } => fill::fill(cluster, *jobs, Time::now()),
                 Turn::Drain { node } | Turn::Resume { node } => {
                     let found = cluster.nodes.iter_mut().find(|known| known.name == *node);
                     let Some(found) = found else {
                         return Some(node.clone());
                     };
                     found.drained = matches!(turn, Turn::Drain { .. });
+                    found.reason = found.drained.then(|| "drained by the harness".to_owned());
                 }
             }
             None

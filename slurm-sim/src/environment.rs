@@ -91,7 +91,7 @@ pub(crate) fn slurm_variables(cluster: &Cluster, job: &Job, node: &str) -> Vec<(
         ("SLURM_NODE_ALIASES", "(null)".into()),
         ("SLURM_PRIO_PROCESS", "0".into()),
         ("SLURM_PROCID", "0".into()),
-        ("SLURM_SUBMIT_DIR", request.work_dir.display().to_string()),
+        ("SLURM_SUBMIT_DIR", request.submit_dir.display().to_string()),
         ("SLURM_SUBMIT_HOST", job.submit_host.clone()),
         ("SLURM_TASKS_PER_NODE", on_every(request.tasks_per_node())),
         ("SLURM_TOPOLOGY_ADDR", node.into()),
@@ -104,6 +104,9 @@ pub(crate) fn slurm_variables(cluster: &Cluster, job: &Job, node: &str) -> Vec<(
     match request.memory {
         MemoryMb::PerCpu(mb) => set.push(("SLURM_MEM_PER_CPU", mb.to_string())),
         MemoryMb::PerNode(mb) => set.push(("SLURM_MEM_PER_NODE", mb.to_string())),
+    }
+    if let Some(account) = &request.account {
+        set.push(("SLURM_JOB_ACCOUNT", account.clone()));
     }
     if let Some(cpus) = request.cpus_per_task {
         set.push(("SLURM_CPUS_PER_TASK", cpus.to_string()));

@@ -1,4 +1,5 @@
-//! The `-o` formats of squeue and sinfo: `%[.][width]letter`, with text in between.
+//! The formats of squeue and sinfo: `%[.][width]letter` with text in between (`-o`), or names of
+//! fields, each with a `:[.]width` (`-O`).
 
 /// A format, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl Format {
                 let digits = part.bytes().take_while(u8::is_ascii_digit).count();
                 let (width, rest) = part.split_at(digits);
                 let mut rest = rest.chars();
-                let letter = rest.next().filter(char::is_ascii_alphabetic);
+                let letter = rest.next();
                 Ok(Field {
                     letter: letter.ok_or_else(|| part.to_owned())?,
                     // Wider than any terminal is as good as this.
@@ -39,6 +40,54 @@ impl Format {
             })
             .collect::<Result<_, String>>()?;
         Ok(Self { prefix, fields })
+    }
+
+    /// Reads `-O`: each field is as wide as it says, or this wide. `letter` knows the names; one
+    /// that it does not know is an error, with the line as far as it was understood.
+    pub(crate) fn of_names(
+        text: &str,
+        letter: impl Fn(&str) -> Option<char>,
+    ) -> Result<Self, (Self, String)> {
+        const WIDTH: usize = 20;
+        let mut format = Self {
+            prefix: String::new(),
+            fields: vec![],
+        };
+        for word in text.split(',') {
+            let (name, width) = word.split_once(':').unwrap_or((word, ""));
+            let right = width.starts_with('.');
+            let width = width.trim_start_matches('.');
+            let Some(letter) = letter(&name.to_ascii_lowercase()) else {
+                return Err((format, name.to_owned()));
+            };
+            format.fields.push(Field {
+                letter,
+                width: Some(width.parse().unwrap_or(WIDTH).min(9999)),
+                right,
+                suffix: String::new(),
+            });
+        }
+        Ok(format)
+    }
+
+    /// Turns fields that there are not into the text that they were written as; returns their letters.
+    pub(crate) fn settle(&mut self, known: impl Fn(char) -> bool) -> Vec<char> {
+        let mut strangers = Vec::new();
+        let mut kept: Vec<Field> = Vec::new();
+        for field in self.fields.drain(..) {
+            if known(field.letter) {
+                kept.push(field);
+                continue;
+            }
+            strangers.push(field.letter);
+            let text = format!("%{}{}", field.letter, field.suffix);
+            match kept.last_mut() {
+                Some(before) => before.suffix += &text,
+                None => self.prefix += &text,
+            }
+        }
+        self.fields = kept;
+        strangers
     }
 
     /// The letters, in order.
@@ -89,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_percent_sign_wants_a_letter() {
-        for bad in ["%", "%5", "%.", "%i%%", "%|"] {
+        for bad in ["%", "%5", "%.", "%i%%"] {
             assert!(Format::parse(bad).is_err(), "{bad}");
         }
     }

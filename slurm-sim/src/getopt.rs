@@ -1,5 +1,5 @@
-//! Option parsing with the manners and the messages of getopt_long, as Slurm's commands use it.
-//! Abbreviated long options are not accepted: a script should not depend on them.
+//! Option parsing with the manners and the messages of getopt_long, as Slurm's commands use it:
+//! a long option may be cut short as far as it stays the only one.
 
 /// Whether an option takes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,10 +101,18 @@ pub(crate) fn parse(
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (long, None),
             };
-            let option = known
-                .iter()
-                .find(|option| option.long == name)
-                .ok_or_else(|| refuse(format!("unrecognized option '--{long}'")))?;
+            let option = find(known, name).map_err(|meant| {
+                refuse(match &meant[..] {
+                    [] => format!("unrecognized option '--{long}'"),
+                    many => format!(
+                        "option '--{name}' is ambiguous; possibilities:{}",
+                        many.iter()
+                            .map(|long| format!(" '--{long}'"))
+                            .collect::<String>()
+                    ),
+                })
+            })?;
+            let name = option.long;
             let value =
                 match (option.takes, value) {
                     (Takes::Nothing, Some(_)) => {
@@ -154,6 +162,21 @@ pub(crate) fn parse(
     Ok(parsed)
 }
 
+/// The option of this name, or the only one that it is the beginning of; else all of those.
+fn find<'a>(known: &'a [Known], name: &str) -> Result<&'a Known, Vec<&'static str>> {
+    if let Some(exact) = known.iter().find(|option| option.long == name) {
+        return Ok(exact);
+    }
+    let meant: Vec<&Known> = known
+        .iter()
+        .filter(|option| option.long.starts_with(name))
+        .collect();
+    match meant[..] {
+        [only] => Ok(only),
+        _ => Err(meant.iter().map(|option| option.long).collect()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -164,6 +187,7 @@ mod tests {
         value("time", Some('t')),
         flag("noheader", Some('h')),
         perhaps("signal", None),
+        value("states", None),
         perhaps("dependency", Some('d')),
     ];
 
@@ -176,7 +200,7 @@ mod tests {
     fn reads_long_and_short_options_in_all_spellings() {
         let parsed = run(
             &[
-                "--time=1", "-t", "2", "-t3", "-ht4", "--signal", "x", "--", "-h",
+                "--tim=1", "-t", "2", "-t3", "-ht4", "--signal", "x", "--", "-h",
             ],
             Operands::Anywhere,
         );
@@ -203,7 +227,10 @@ mod tests {
     fn refuses_in_the_words_of_getopt() {
         for (args, message) in [
             (vec!["--bogus=1"], "squeue: unrecognized option '--bogus=1'"),
-            (vec!["--tim=1"], "squeue: unrecognized option '--tim=1'"),
+            (
+                vec!["--s"],
+                "squeue: option '--s' is ambiguous; possibilities: '--signal' '--states'",
+            ),
             (vec!["-Z"], "squeue: invalid option -- 'Z'"),
             (
                 vec!["--time"],

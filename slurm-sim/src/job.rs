@@ -60,6 +60,10 @@ pub(crate) enum Reason {
     PartitionNodeLimit,
     JobHeldUser,
     BeginTime,
+    /// `scontrol requeuehold`.
+    RequeuedInHeldState,
+    /// Nodes that were asked for by name are out of service, or busy with those ahead.
+    ReqNodeNotAvail,
     Dependency,
     DependencyNeverSatisfied,
     JobArrayTaskLimit,
@@ -70,10 +74,13 @@ pub(crate) enum Reason {
     NodeDown,
 }
 
-/// Spelled as in squeue's `%r`, which is how the variants are named.
+/// Spelled as in squeue's `%r`, which is how most variants are named.
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        match self {
+            Self::RequeuedInHeldState => f.write_str("job requeued in held state"),
+            _ => fmt::Debug::fmt(self, f),
+        }
     }
 }
 
@@ -134,8 +141,18 @@ pub(crate) struct Warning {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Knock {
     pub(crate) signal: i32,
-    /// The batch shell's whole process group, not the shell alone.
-    pub(crate) group: bool,
+    pub(crate) target: Target,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Target {
+    /// The batch shell alone.
+    Batch,
+    /// The batch shell's whole process group.
+    Group,
+    /// Steps, of which a batch script is none.
+    Steps,
 }
 
 /// What was asked for at submission.
@@ -153,6 +170,12 @@ pub(crate) struct Request {
     pub(crate) account: Option<String>,
     pub(crate) qos: Option<String>,
     pub(crate) comment: Option<String>,
+    /// Whole nodes, which nobody else gets a part of.
+    pub(crate) exclusive: bool,
+    /// The job ends where its dependency can never be satisfied.
+    pub(crate) ends_if_never: bool,
+    /// The most nodes, where that was said.
+    pub(crate) most_nodes: Option<String>,
     pub(crate) requeue: bool,
     pub(crate) append_output: bool,
     pub(crate) warning: Option<Warning>,
@@ -160,6 +183,7 @@ pub(crate) struct Request {
     pub(crate) stderr: Option<String>,
     pub(crate) stdin: Option<String>,
     pub(crate) work_dir: PathBuf,
+    pub(crate) submit_dir: PathBuf,
     pub(crate) command: Option<String>,
     pub(crate) script_args: Vec<String>,
     pub(crate) umask: u32,
@@ -228,6 +252,12 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Where it stands among all jobs, the tasks of an array in their order.
+    pub(crate) fn place(&self) -> (u32, u32) {
+        let array = self.array.as_ref();
+        array.map_or((self.id, 0), |array| (array.job, array.task))
+    }
+
     /// The node that runs the batch script.
     pub(crate) fn batch_host(&self) -> Option<&str> {
         self.nodes.first().map(String::as_str)
@@ -298,10 +328,12 @@ impl Job {
         }
     }
 
-    /// Sends a running job back to the queue.
-    pub(crate) fn requeue(&mut self, now: Time) {
+    /// Sends a job back to the queue, one that runs or one that is over.
+    pub(crate) fn requeue(&mut self, now: Time, delay: Duration) {
         if self.state == State::Running {
             self.wind_up(State::Pending, Reason::None, now);
+        } else if self.is_finished() {
+            self.back_to_the_queue(now, delay);
         }
     }
 
@@ -317,8 +349,16 @@ impl Job {
         if !self.occupies() {
             return;
         }
-        if let Outcome::Exited(exit) = outcome {
-            self.exit = exit;
+        match outcome {
+            Outcome::Exited(exit) => self.exit = exit,
+            // Recorded so: it is no signal.
+            Outcome::LaunchFailed => {
+                self.exit = Exit {
+                    code: 0,
+                    signal: 53,
+                }
+            }
+            Outcome::NodeLost => {}
         }
         let lost = outcome == Outcome::NodeLost;
         match self.state {
@@ -348,7 +388,11 @@ impl Job {
     fn back_to_the_queue(&mut self, now: Time, delay: Duration) {
         self.state = State::Pending;
         self.completing = false;
-        self.reason = Reason::BeginTime;
+        self.reason = if self.held {
+            Reason::RequeuedInHeldState
+        } else {
+            Reason::BeginTime
+        };
         self.exit = Exit::default();
         self.restarts += 1;
         self.nodes.clear();
@@ -392,6 +436,9 @@ pub(crate) mod tests {
                 account: None,
                 qos: None,
                 comment: None,
+                exclusive: false,
+                ends_if_never: false,
+                most_nodes: None,
                 requeue: true,
                 append_output: false,
                 warning: None,
@@ -399,6 +446,7 @@ pub(crate) mod tests {
                 stderr: None,
                 stdin: None,
                 work_dir: "/home/alice".into(),
+                submit_dir: "/home/alice".into(),
                 command: None,
                 script_args: vec![],
                 umask: 0o22,
@@ -478,7 +526,7 @@ pub(crate) mod tests {
     #[test]
     fn a_requeued_job_waits_for_its_begin_time_under_the_same_id() {
         let mut job = running();
-        job.requeue(Time(2000));
+        job.requeue(Time(2000), DELAY);
         assert_eq!(job.state_names().1, "CG");
         job.finish(exited(0, 15), Time(3000), DELAY);
         assert_eq!((job.state, job.reason), (State::Pending, Reason::BeginTime));
@@ -489,7 +537,7 @@ pub(crate) mod tests {
     #[test]
     fn a_job_cancelled_while_being_requeued_stays_cancelled() {
         let mut job = running();
-        job.requeue(Time(2000));
+        job.requeue(Time(2000), DELAY);
         job.cancel(Time(2500));
         job.finish(exited(0, 15), Time(3000), DELAY);
         assert_eq!(job.state, State::Cancelled);
@@ -513,14 +561,17 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn nothing_leaves_a_finished_state(steps in proptest::collection::vec(0u8..6, 1..12)) {
+        fn nothing_but_a_requeue_leaves_a_finished_state(steps in proptest::collection::vec(0u8..6, 1..12)) {
             let mut job = running();
             let mut finished: Option<State> = None;
             for step in steps {
                 match step {
                     0 => job.cancel(Time(2)),
                     1 => job.time_out(Time(2)),
-                    2 => job.requeue(Time(2)),
+                    2 => {
+                        job.requeue(Time(2), DELAY);
+                        finished = None;
+                    }
                     3 => job.finish(exited(0, 0), Time(2), DELAY),
                     4 => job.finish(exited(1, 0), Time(2), DELAY),
                     _ => job.finish(Outcome::NodeLost, Time(2), DELAY),

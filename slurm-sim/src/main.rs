@@ -11,6 +11,7 @@ mod control;
 mod dependency;
 mod embedded;
 mod environment;
+mod fill;
 mod format;
 mod getopt;
 mod hostlist;

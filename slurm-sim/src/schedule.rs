@@ -1,12 +1,12 @@
 //! What the controller does as time goes by: gives up on lost nodes, enforces time limits, forgets
 //! old jobs and starts waiting ones. Pure: the same state, health and time give the same result.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Time;
-use crate::cluster::{Cluster, Health, Healths};
+use crate::cluster::{Cluster, Health, Healths, Node, Partition};
 use crate::dependency::{self, Verdict};
-use crate::job::{Job, Knock, Outcome, Reason, State};
+use crate::job::{Job, Knock, Outcome, Reason, Request, State, Target};
 
 /// Moves the cluster on to `now`. Returns whether anything changed.
 pub(crate) fn tick(cluster: &mut Cluster, health: &Healths, now: Time) -> bool {
@@ -55,10 +55,11 @@ fn enforce_limits(cluster: &mut Cluster, now: Time) -> bool {
             job.warned = true;
             changed = true;
             if warning.batch {
-                job.knocks.push(Knock {
-                    signal: warning.signal,
-                    group: false,
-                });
+                // Recorded: it is woken for it.
+                for signal in [warning.signal, nix::libc::SIGCONT] {
+                    let target = Target::Batch;
+                    job.knocks.push(Knock { signal, target });
+                }
             }
         }
         if now > deadline + lateness {
@@ -78,26 +79,32 @@ fn forget(cluster: &mut Cluster, now: Time) -> bool {
 }
 
 fn start_waiting(cluster: &mut Cluster, health: &Healths, now: Time) -> bool {
-    // Nodes that a job further ahead waits for: nobody may overtake it there.
-    let mut reserved = BTreeSet::new();
+    let mut room = Room::of(cluster, health);
     let mut changed = false;
-    let waiting: Vec<u32> = cluster
+    let mut waiting: Vec<u32> = cluster
         .jobs
         .values()
         .filter(|job| job.state == State::Pending && !job.completing)
         .map(|job| job.id)
         .collect();
+    waiting.sort_by_key(|id| cluster.jobs[id].place());
     for id in waiting {
         let job = &cluster.jobs[&id];
-        let verdict = consider(cluster, job, health, &reserved, now);
+        let verdict = consider(cluster, job, &room, now);
         let job = cluster.jobs.get_mut(&id).expect("taken from this map");
         match verdict {
             Decision::Start(nodes) => {
+                room.take(&nodes, &job.request);
                 job.start(nodes, now);
                 changed = true;
             }
+            Decision::End => {
+                job.cancel(now);
+                job.reason = Reason::DependencyNeverSatisfied;
+                changed = true;
+            }
             Decision::Wait { reason, holding } => {
-                reserved.extend(holding);
+                room.keep(&job.request, holding);
                 changed |= job.reason != reason;
                 job.reason = reason;
             }
@@ -108,6 +115,8 @@ fn start_waiting(cluster: &mut Cluster, health: &Healths, now: Time) -> bool {
 
 enum Decision {
     Start(Vec<String>),
+    /// It can never start, and is not to wait for that.
+    End,
     /// `holding`: the nodes that are kept for this job.
     Wait {
         reason: Reason,
@@ -115,29 +124,27 @@ enum Decision {
     },
 }
 
-fn consider(
-    cluster: &Cluster,
-    job: &Job,
-    health: &Healths,
-    reserved: &BTreeSet<String>,
-    now: Time,
-) -> Decision {
+fn consider(cluster: &Cluster, job: &Job, room: &Room, now: Time) -> Decision {
     let wait = |reason| Decision::Wait {
         reason,
         holding: vec![],
     };
-    if let Some(reason) = misfit(cluster, job) {
+    if let Some(reason) = misfit(cluster, job, room) {
         return wait(reason);
     }
     if job.held {
-        return wait(Reason::JobHeldUser);
+        return wait(match job.reason {
+            Reason::RequeuedInHeldState => job.reason,
+            _ => Reason::JobHeldUser,
+        });
     }
     if now < job.submitted + cluster.knobs.queue_delay {
         return wait(Reason::None);
     }
-    match dependency::judge(job, cluster.jobs.values()) {
+    match dependency::judge(job, cluster) {
         Verdict::Satisfied => {}
         Verdict::Waiting => return wait(Reason::Dependency),
+        Verdict::Never if job.request.ends_if_never => return Decision::End,
         Verdict::Never => return wait(Reason::DependencyNeverSatisfied),
     }
     if now < job.eligible {
@@ -146,39 +153,121 @@ fn consider(
     if array_is_full(cluster, job) {
         return wait(Reason::JobArrayTaskLimit);
     }
-    let wanted = usize::try_from(job.request.node_count).unwrap_or(usize::MAX);
-    let candidates = candidates(cluster, job);
-    let free: Vec<String> = candidates
-        .iter()
-        .filter(|node| health.get(*node) == Some(&Health::Well))
-        .filter(|node| cluster.node(node).is_some_and(|node| !node.drained))
-        .filter(|node| fits(cluster, job, node))
-        .cloned()
-        .collect();
-    let unreserved: Vec<String> = free
-        .iter()
-        .filter(|node| !reserved.contains(*node))
+    let request = &job.request;
+    if room.taken.contains(&request.partition) && request.nodelist.is_empty() {
+        return wait(Reason::Priority);
+    }
+    let wanted = usize::try_from(request.node_count).unwrap_or(usize::MAX);
+    let chosen: Vec<String> = candidates(cluster, job)
+        .filter(|node| !room.reserved.contains(*node) && room.holds(node, request))
         .take(wanted)
         .cloned()
         .collect();
-    if unreserved.len() == wanted {
-        Decision::Start(unreserved)
+    if chosen.len() == wanted {
+        return Decision::Start(chosen);
+    }
+    let out = |name: &String| cluster.node(name).is_some_and(Node::is_out);
+    if request.nodelist.iter().any(out) {
+        return wait(Reason::ReqNodeNotAvail);
+    }
+    let behind_another = candidates(cluster, job).any(|node| room.reserved.contains(node));
+    let reason = if behind_another {
+        Reason::Priority
     } else {
-        let behind_another = candidates.iter().any(|node| reserved.contains(node));
-        let reason = if behind_another {
-            Reason::Priority
-        } else {
-            Reason::Resources
+        Reason::Resources
+    };
+    Decision::Wait {
+        reason,
+        holding: candidates(cluster, job).cloned().collect(),
+    }
+}
+
+/// What there is for jobs during one look at the queue. Sites have thousands of nodes and jobs, so
+/// each is counted once, not for each of the other.
+struct Room {
+    /// The nodes that may have jobs.
+    free: BTreeMap<String, Free>,
+    /// The processors of each partition's largest node.
+    largest: BTreeMap<String, u32>,
+    /// Nodes that a job further ahead waits for: nobody may overtake it there.
+    reserved: BTreeSet<String>,
+    /// Partitions of which all nodes are reserved.
+    taken: BTreeSet<String>,
+}
+
+/// What is left of a node.
+struct Free {
+    cpus: u32,
+    memory_mb: u64,
+    all_cpus: u32,
+}
+
+impl Room {
+    fn of(cluster: &Cluster, health: &Healths) -> Self {
+        let usage = cluster.usage();
+        let usable = |node: &&Node| !node.is_out() && health.get(&node.name) == Some(&Health::Well);
+        let free = |node: &Node| {
+            let used = usage.get(node.name.as_str()).copied().unwrap_or_default();
+            let free = Free {
+                cpus: node.cpus.saturating_sub(used.cpus),
+                memory_mb: node.memory_mb.saturating_sub(used.memory_mb),
+                all_cpus: node.cpus,
+            };
+            (node.name.clone(), free)
         };
-        Decision::Wait {
-            reason,
-            holding: candidates,
+        let cpus: BTreeMap<&str, u32> = cluster
+            .nodes
+            .iter()
+            .map(|node| (node.name.as_str(), node.cpus))
+            .collect();
+        let largest = |partition: &Partition| {
+            let cpus = partition
+                .nodes
+                .iter()
+                .filter_map(|node| cpus.get(node.as_str()));
+            (partition.name.clone(), cpus.max().copied().unwrap_or(0))
+        };
+        Self {
+            free: cluster.nodes.iter().filter(usable).map(free).collect(),
+            largest: cluster.partitions.iter().map(largest).collect(),
+            reserved: BTreeSet::new(),
+            taken: BTreeSet::new(),
         }
+    }
+
+    fn holds(&self, node: &str, request: &Request) -> bool {
+        self.free.get(node).is_some_and(|free| {
+            let cpus = match request.exclusive {
+                true => free.all_cpus,
+                false => request.cpus_per_node(),
+            };
+            cpus <= free.cpus && request.memory_mb_per_node() <= free.memory_mb
+        })
+    }
+
+    fn take(&mut self, nodes: &[String], request: &Request) {
+        for name in nodes {
+            if let Some(free) = self.free.get_mut(name) {
+                free.cpus = match request.exclusive {
+                    true => 0,
+                    false => free.cpus.saturating_sub(request.cpus_per_node()),
+                };
+                free.memory_mb = free.memory_mb.saturating_sub(request.memory_mb_per_node());
+            }
+        }
+    }
+
+    /// Keeps nodes for a job that waits.
+    fn keep(&mut self, request: &Request, nodes: Vec<String>) {
+        if !nodes.is_empty() && request.nodelist.is_empty() && request.exclude.is_empty() {
+            self.taken.insert(request.partition.clone());
+        }
+        self.reserved.extend(nodes);
     }
 }
 
 /// Why this job can never start as it stands, if so.
-fn misfit(cluster: &Cluster, job: &Job) -> Option<Reason> {
+fn misfit(cluster: &Cluster, job: &Job, room: &Room) -> Option<Reason> {
     let partition = cluster.partition(&job.request.partition)?;
     if job
         .request
@@ -190,12 +279,8 @@ fn misfit(cluster: &Cluster, job: &Job) -> Option<Reason> {
     if usize::try_from(job.request.node_count).is_ok_and(|count| count > partition.nodes.len()) {
         return Some(Reason::PartitionNodeLimit);
     }
-    let largest = partition
-        .nodes
-        .iter()
-        .filter_map(|node| cluster.node(node))
-        .map(|node| node.cpus);
-    if job.request.cpus_per_node() > largest.max().unwrap_or(0) {
+    let largest = room.largest.get(&partition.name).copied();
+    if job.request.cpus_per_node() > largest.unwrap_or(0) {
         return Some(Reason::PartitionConfig);
     }
     None
@@ -216,7 +301,7 @@ fn array_is_full(cluster: &Cluster, job: &Job) -> bool {
 }
 
 /// The nodes a job may use at all: its partition's, within its own wishes.
-fn candidates(cluster: &Cluster, job: &Job) -> Vec<String> {
+fn candidates<'a>(cluster: &'a Cluster, job: &'a Job) -> impl Iterator<Item = &'a String> {
     let request = &job.request;
     let partition = cluster.partition(&request.partition);
     partition
@@ -224,23 +309,12 @@ fn candidates(cluster: &Cluster, job: &Job) -> Vec<String> {
         .iter()
         .filter(|node| request.nodelist.is_empty() || request.nodelist.contains(node))
         .filter(|node| !request.exclude.contains(node))
-        .cloned()
-        .collect()
-}
-
-fn fits(cluster: &Cluster, job: &Job, name: &str) -> bool {
-    let Some(node) = cluster.node(name) else {
-        return false;
-    };
-    let (cpus, mb) = cluster.occupied(name);
-    cpus + job.request.cpus_per_node() <= node.cpus
-        && mb + job.request.memory_mb_per_node() <= node.memory_mb
 }
 
 /// Where a job would start if it were alone: what `--test-only` answers.
 pub(crate) fn would_start_on(cluster: &Cluster, job: &Job) -> Vec<String> {
     let wanted = usize::try_from(job.request.node_count).unwrap_or(usize::MAX);
-    candidates(cluster, job).into_iter().take(wanted).collect()
+    candidates(cluster, job).take(wanted).cloned().collect()
 }
 
 #[cfg(test)]
@@ -250,7 +324,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cluster::{Knobs, Node};
+    use crate::cluster::Knobs;
     use crate::job::MemoryMb;
     use crate::job::tests::job;
 
@@ -262,6 +336,8 @@ mod tests {
             cpus: 4,
             memory_mb: 2000,
             drained: false,
+            put_down: false,
+            reason: None,
         }
     }
 
@@ -398,10 +474,10 @@ mod tests {
         tick(&mut cluster, &well(), LATER + Duration::from_secs(41));
         assert_eq!(
             cluster.jobs[&1].knocks,
-            [Knock {
-                signal: 10,
-                group: false
-            }]
+            [10, nix::libc::SIGCONT].map(|signal| Knock {
+                signal,
+                target: Target::Batch,
+            })
         );
         assert_eq!(cluster.jobs[&1].state, State::Running);
         tick(&mut cluster, &well(), LATER + Duration::from_secs(61));

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub(crate) struct Launch {
     pub(crate) node: String,
     pub(crate) job: u32,
     pub(crate) step: u32,
+    /// How long after SIGTERM its job is killed.
+    pub(crate) kill_wait: Duration,
 }
 
 /// What a step's second connection carries.
@@ -54,6 +57,8 @@ pub(crate) struct Launch {
 pub(crate) enum Frame {
     Out(Vec<u8>),
     Err(Vec<u8>),
+    /// The step is being ended, and is given this many seconds.
+    Abort(u8),
     End(Exit),
 }
 
@@ -63,6 +68,7 @@ impl Frame {
         let (kind, bytes) = match self {
             Self::Out(bytes) => (b'o', bytes.as_slice()),
             Self::Err(bytes) => (b'e', bytes.as_slice()),
+            Self::Abort(secs) => (b'a', std::slice::from_ref(secs)),
             Self::End(exit) => {
                 end = serde_json::to_vec(exit)?;
                 (b'x', end.as_slice())
@@ -86,6 +92,10 @@ impl Frame {
         match kind {
             b'o' => Ok(Self::Out(bytes)),
             b'e' => Ok(Self::Err(bytes)),
+            b'a' => match bytes[..] {
+                [secs] => Ok(Self::Abort(secs)),
+                _ => Err(io::ErrorKind::InvalidData.into()),
+            },
             b'x' => Ok(Self::End(serde_json::from_slice(&bytes)?)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -98,6 +108,20 @@ pub(crate) fn run() -> anyhow::Result<()> {
     nix::sys::prctl::set_child_subreaper(true).context("cannot become a subreaper")?;
     let connect = |kind| dial(&launch.request, kind).context("cannot reach srun");
     let (input, output) = (connect(b'i')?, connect(b'o')?);
+    let mut launch = launch;
+    if let Err(error) = std::fs::read_dir(&launch.request.directory) {
+        let refusal = format!(
+            "slurmstepd-{}: error: couldn't chdir to `{}': {}: going to /tmp instead\n",
+            launch.node,
+            launch.request.directory.display(),
+            words(&error)
+        );
+        // Said by the step and by its task.
+        for _ in 0..2 {
+            Frame::Err(refusal.clone().into_bytes()).write(&mut &output)?;
+        }
+        launch.request.directory = "/tmp".into();
+    }
     let mut child = start(&launch)?;
     let lifeline = output.try_clone()?;
     let output = Arc::new(Mutex::new(output));
@@ -124,6 +148,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
     send(&output, &Frame::End(exit))?;
     processes::kill_descendants(KILL_DEADLINE);
     Ok(())
+}
+
+/// An error in the words of strerror(3), without Rust's number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error")
+        .map_or(text.clone(), |(words, _)| words.to_owned())
 }
 
 fn dial(request: &Request, kind: u8) -> io::Result<TcpStream> {
@@ -186,9 +217,15 @@ fn remark_when_cancelled(
     let (output, stop) = (Arc::clone(output), stop::requests(false)?);
     let group = Pid::from_raw(child.id().try_into().context("a pid fits")?);
     let (node, job, step) = (launch.node.clone(), launch.job, launch.step);
+    let kill_wait = launch.kill_wait;
     thread::spawn(move || {
         if stop.recv().is_ok() {
-            let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGTERM);
+            for signal in [Signal::SIGCONT, Signal::SIGTERM] {
+                let _ = kill(group, signal);
+            }
+            // srun gives the node a little longer than that.
+            let secs = u8::try_from(kill_wait.as_secs() + 2).unwrap_or(u8::MAX);
+            let _ = send(&output, &Frame::Abort(secs));
             let line = format!(
                 "slurmstepd-{node}: error: *** STEP {job}.{step} ON {node} CANCELLED AT {} ***\n",
                 Time::now()
@@ -225,6 +262,7 @@ mod tests {
         let frames = [
             Frame::Out(vec![0, 255, b'\n']),
             Frame::Err(vec![]),
+            Frame::Abort(7),
             Frame::End(Exit { code: 3, signal: 0 }),
         ];
         let mut wire = Vec::new();

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::OsIds;
 use crate::clock::Time;
 use crate::cluster::{Cluster, KillMode};
-use crate::job::{Exit, Job, Knock, Outcome};
+use crate::job::{Exit, Job, Knock, Outcome, Target};
 use crate::spool::Spool;
 use crate::step::Launch;
 use crate::{environment, output, processes, task};
@@ -290,6 +290,7 @@ impl<'a> Running<'a> {
             node: node.clone(),
             job: job.id,
             step,
+            kill_wait: self.assignment.kill_wait,
         };
         let mut child = Command::new("/proc/self/exe")
             .arg0("slurmstepd")
@@ -343,10 +344,17 @@ impl<'a> Running<'a> {
         let Ok(signal) = Signal::try_from(knock.signal) else {
             return;
         };
-        let _ = if knock.group {
-            killpg(self.batch, signal)
-        } else {
-            kill(self.batch, signal)
+        let _ = match knock.target {
+            Target::Batch => kill(self.batch, signal),
+            Target::Group => killpg(self.batch, signal),
+            Target::Steps => {
+                for step in &self.steps {
+                    for pid in processes::descendants_of(*step) {
+                        let _ = kill(pid, signal);
+                    }
+                }
+                Ok(())
+            }
         };
     }
 

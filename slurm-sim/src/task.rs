@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Pid, Uid};
 use tokio::signal::unix::SignalKind;
 
 use crate::account::OsIds;
@@ -73,7 +73,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn become_user(args: &Args) -> Result<(), Errno> {
-    nix::unistd::setsid()?;
+    // The session is stepd's, the process group its own.
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
     forget_ignored_signals();
     if let Some(ids) = &args.ids {
         let ids: OsIds = serde_json::from_str(ids).map_err(|_| Errno::EINVAL)?;

@@ -96,11 +96,33 @@ pub(crate) fn memory(mut mb: u64) -> String {
     let mut units = ["M", "G", "T"].into_iter().peekable();
     loop {
         let unit = units.next().unwrap_or("T");
-        if mb == 0 || !mb.is_multiple_of(1024) || units.peek().is_none() {
+        if mb == 0 {
+            return "0".into();
+        }
+        if !mb.is_multiple_of(1024) || units.peek().is_none() {
             return format!("{mb}{unit}");
         }
         mb /= 1024;
     }
+}
+
+/// The words that a moment may begin with; behind one, sbatch looks for what it cannot read.
+const MOMENTS: [&str; 8] = [
+    "elevenses",
+    "fika",
+    "midnight",
+    "noon",
+    "now",
+    "teatime",
+    "today",
+    "tomorrow",
+];
+
+/// What sbatch says of a moment that it cannot read.
+pub(crate) fn complain_of_begin(text: &str) -> String {
+    let known = MOMENTS.into_iter().find(|word| text.starts_with(word));
+    let pos = known.map_or(0, str::len);
+    format!("Invalid time specification (pos={pos}): {text}")
 }
 
 /// Reads the moment of `--begin`: `now`, `now+1hour`, `now+30` (seconds) or `2026-11-23T02:09[:45]`.
@@ -184,7 +206,7 @@ mod tests {
         assert_eq!(memory(100), "100M");
         assert_eq!(memory(2048), "2G");
         assert_eq!(memory(2000), "2000M");
-        assert_eq!(memory(0), "0M");
+        assert_eq!(memory(0), "0");
     }
 
     #[test]

@@ -1,38 +1,12 @@
-//! A cluster of containers: real sshd, several Unix accounts, nodes with localhosts of their own.
-//!
-//! Three containers of one image on a network of their own; /home and Slurm's spool are volumes
-//! of the login node that the others borrow. The programs are mounted, so that building them
-//! anew costs no image. Only the login node's sshd is published, on loopback.
+//! The mock Slurm on a cluster of containers.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use futures_util::future::{LocalBoxFuture, try_join_all};
-use testcontainers::bollard::models::{HostConfig, Mount as Volume, MountType, PortBinding};
-use testcontainers::core::wait::LogWaitStrategy;
-use testcontainers::core::{AccessMode, CmdWaitFor, ExecCommand, Mount, WaitFor};
-use testcontainers::runners::AsyncRunner;
-use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
+use anyhow::Result;
 
-use super::{Cluster, Log, NODES, Need, Site, Tools};
-use crate::owner::Owner;
-use crate::{binaries, eventually};
-
-mod keys;
-mod sweep;
-
-use keys::Keys;
-
-/// Built by `just images`.
-const IMAGE: (&str, &str) = ("hpc-proxy-e2e", "local");
-
-/// On each container: the process that it belongs to.
-const OWNER_LABEL: &str = "hpc-proxy-e2e.owner";
-
-/// Four seconds are usual for all three.
-const START: Duration = Duration::from_secs(60);
+use super::containers::{self, Kind};
+use super::scheduler::Scheduler;
+use super::{Cluster, Need, Site};
 
 /// The kind. Users may look into their own processes, as they may on a node that is no container.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +16,39 @@ pub struct Docker;
 #[derive(Clone, Copy, Debug)]
 pub struct DockerConfined;
 
+impl Cluster for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn leftovers(&self) -> Result<Vec<String>> {
+        containers::leftovers()
+    }
+
+    fn meets(&self, need: Need) -> bool {
+        match need {
+            Need::SeveralUids => true,
+            Need::Freezer => false,
+        }
+    }
+
+    fn takes_sockets(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
+        // What Docker's seccomp profile goes by; no user gets the capability itself.
+        start(dir, &["SYS_PTRACE"]).await
+    }
+}
+
 impl Cluster for DockerConfined {
     fn name(&self) -> &'static str {
         "docker_confined"
     }
 
     fn leftovers(&self) -> Result<Vec<String>> {
-        Docker.leftovers()
+        containers::leftovers()
     }
 
     fn meets(&self, need: Need) -> bool {
@@ -64,258 +64,15 @@ impl Cluster for DockerConfined {
     }
 }
 
-impl Cluster for Docker {
-    fn name(&self) -> &'static str {
-        "docker"
-    }
-
-    fn leftovers(&self) -> Result<Vec<String>> {
-        Ok(sweep::leftovers()?
-            .into_iter()
-            .map(|left| left.name)
-            .collect())
-    }
-
-    fn meets(&self, need: Need) -> bool {
-        match need {
-            Need::SeveralUids => true,
-        }
-    }
-
-    fn takes_sockets(&self) -> Option<bool> {
-        Some(true)
-    }
-
-    async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
-        // What Docker's seccomp profile goes by; no user gets the capability itself.
-        start(dir, &["SYS_PTRACE"]).await
-    }
-}
-
 async fn start(dir: &Path, capabilities: &'static [&str]) -> Result<Box<dyn Site>> {
-    sweep::sweep()?;
-    let keys = Keys::make(dir).await?;
-    let recipe = Recipe::new(dir, &keys, capabilities)?;
-    let login = run(recipe.login()).await?;
-    let port = login
-        .get_host_port_ipv4(22)
-        .await
-        .context("the port of the login node")?;
-    let ssh_config = keys.ssh_config(port)?;
-    let nodes = NODES.map(|node| run(recipe.node(node, login.id())));
-    let nodes = try_join_all(nodes).await?;
-    Ok(Box::new(Running {
-        run: recipe.run,
-        login,
-        nodes,
-        ssh_config,
-        tools: Tools {
-            hpc_proxy: "hpc-proxy".to_owned(),
-            ide: "ide-stand-in".to_owned(),
-            live_server: "live-server".to_owned(),
-            browser_sync: "browser-sync".to_owned(),
-        },
-    }))
-}
-
-async fn run(request: ContainerRequest<GenericImage>) -> Result<ContainerAsync<GenericImage>> {
-    let (name, tag) = IMAGE;
-    request
-        .start()
-        .await
-        .with_context(|| format!("run a container of `{name}:{tag}`\nhint: ./dev images"))
-}
-
-/// How the containers of one cluster are made.
-struct Recipe {
-    /// The network's name, and the beginning of each container's; the directory's name, so that
-    /// it is unique and tells the owner.
-    run: String,
-    mounts: Vec<Mount>,
-    /// What the nodes have beyond Docker's default.
-    capabilities: &'static [&'static str],
-}
-
-impl Recipe {
-    fn new(dir: &Path, keys: &Keys, capabilities: &'static [&str]) -> Result<Recipe> {
-        let run = dir.file_name().and_then(|name| name.to_str());
-        let read_only = |from: &Path, to: &str| {
-            Mount::bind_mount(from.display().to_string(), to).with_access_mode(AccessMode::ReadOnly)
-        };
-        Ok(Recipe {
-            run: run.context("a world's directory has a name")?.to_owned(),
-            capabilities,
-            mounts: vec![
-                read_only(keys.for_hosts(), "/etc/hpc-keys"),
-                read_only(&binaries::hpc_proxy()?, "/opt/hpc/hpc-proxy"),
-                read_only(&binaries::slurm_sim()?, "/opt/hpc/slurm-sim"),
-                read_only(&binaries::ide_stand_in()?, "/opt/hpc/ide-stand-in"),
-            ],
-        })
-    }
-
-    fn login(&self) -> ContainerRequest<GenericImage> {
-        self.host("login", &["login"])
-            .with_host_config_modifier(|config| {
-                common(config);
-                let here = PortBinding {
-                    host_ip: Some("127.0.0.1".to_owned()),
-                    host_port: Some(String::new()),
-                };
-                config.port_bindings = Some([("22/tcp".to_owned(), Some(vec![here]))].into());
-                // Anonymous, as named volumes outlive their containers.
-                let volumes = ["/home", "/var/spool/slurm-sim"].map(|target| Volume {
-                    target: Some(target.to_owned()),
-                    typ: Some(MountType::VOLUME),
-                    ..Volume::default()
-                });
-                config.mounts.get_or_insert_default().extend(volumes);
-            })
-    }
-
-    fn node(&self, name: &str, login_id: &str) -> ContainerRequest<GenericImage> {
-        let login_id = login_id.to_owned();
-        let capabilities = self.capabilities;
-        self.host(name, &["node", name])
-            .with_host_config_modifier(move |config| {
-                common(config);
-                // Every node has a `::1`; a container has none where its network has no IPv6.
-                let loopback = ("net.ipv6.conf.lo.disable_ipv6".to_owned(), "0".to_owned());
-                config.sysctls = Some([loopback].into());
-                config.cap_add = Some(capabilities.iter().map(ToString::to_string).collect());
-                config.volumes_from = Some(vec![login_id.clone()]);
-            })
-    }
-
-    fn host(&self, name: &str, role: &[&str]) -> ContainerRequest<GenericImage> {
-        let (image, tag) = IMAGE;
-        let listening = LogWaitStrategy::stderr("Server listening on 0.0.0.0");
-        let request = GenericImage::new(image, tag)
-            .with_wait_for(WaitFor::log(listening))
-            .with_cmd(role.iter().copied())
-            .with_startup_timeout(START)
-            .with_container_name(format!("{}-{name}", self.run))
-            .with_hostname(name)
-            .with_network(&self.run)
-            .with_label(OWNER_LABEL, Owner::me().to_string());
-        self.mounts
-            .iter()
-            .cloned()
-            .fold(request, ImageExt::with_mount)
-    }
-}
-
-fn common(config: &mut HostConfig) {
-    // Orphans of users' sessions need somebody to reap them.
-    config.init = Some(true);
-    // The library's default publishes every port on every address of this machine.
-    config.publish_all_ports = Some(false);
-}
-
-struct Running {
-    run: String,
-    nodes: Vec<ContainerAsync<GenericImage>>,
-    login: ContainerAsync<GenericImage>,
-    ssh_config: PathBuf,
-    tools: Tools,
-}
-
-impl Site for Running {
-    fn ssh_config(&self) -> &Path {
-        &self.ssh_config
-    }
-
-    fn tools(&self) -> &Tools {
-        &self.tools
-    }
-
-    fn port(&self, wanted: u16) -> Result<u16> {
-        Ok(wanted)
-    }
-
-    fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>> {
-        Box::pin(async move {
-            let exec = ExecCommand::new(["bash", "-c", command])
-                .with_cmd_ready_condition(CmdWaitFor::exit());
-            let mut done = self
-                .login
-                .exec(exec)
-                .await
-                .context("exec on the login node")?;
-            let stdout = String::from_utf8_lossy(&done.stdout_to_vec().await?).into_owned();
-            let stderr = String::from_utf8_lossy(&done.stderr_to_vec().await?).into_owned();
-            let code = done.exit_code().await?;
-            ensure!(
-                code == Some(0),
-                "`{command}` failed ({code:?}): {stdout}{stderr}"
-            );
-            Ok(stdout)
-        })
-    }
-
-    /// On a SIGHUP it executes itself anew (sshd(8)); the container would end with its process.
-    fn restarts_sshd(&self) -> LocalBoxFuture<'_, Result<()>> {
-        const RESTART: &str = "sshd=$(pgrep -o -x sshd) && kill -HUP $sshd &&
-            for monitor in $(pgrep -P $sshd); do pkill -KILL -P $monitor; kill -KILL $monitor; done";
-        Box::pin(async move {
-            self.administers(&format!("{RESTART}; :")).await?;
-            eventually!(10, "the sshd listens anew", {
-                let log = self.login.stderr_to_vec().await?;
-                let log = String::from_utf8_lossy(&log);
-                let anew = log.split_once("Received SIGHUP; restarting");
-                let (_, anew) = anew.context("it has not restarted")?;
-                ensure!(anew.contains("Server listening on"), "{anew}");
-                Ok(())
-            })
-        })
-    }
-
-    fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let lost = NODES.iter().position(|name| *name == node);
-            let lost = lost.and_then(|index| self.nodes.get(index));
-            let lost = lost.with_context(|| format!("no node {node}"))?;
-            let at_once = lost.stop_with_timeout(Some(0));
-            at_once.await.with_context(|| format!("stop {node}"))
-        })
-    }
-
-    /// By the command-line client: a failed story is shown while its runtime goes down.
-    fn logs(&self) -> Vec<Log> {
-        let docker = |party: String, args: &[&str]| {
-            let text = match Command::new("docker").args(args).output() {
-                Ok(output) => [output.stdout, output.stderr].concat(),
-                Err(error) => error.to_string().into_bytes(),
-            };
-            let text = String::from_utf8_lossy(&text).into_owned();
-            Log { party, text }
-        };
-        let mut logs: Vec<Log> = ["login"]
-            .iter()
-            .chain(&NODES)
-            .map(|host| {
-                docker(
-                    (*host).to_owned(),
-                    &["logs", &format!("{}-{host}", self.run)],
-                )
-            })
-            .collect();
-        let login = format!("{}-login", self.run);
-        let files = "tail -vn +1 /home/*/*.out /home/*/.hpc-proxy/*.{log,json} 2>/dev/null";
-        logs.push(docker(
-            "homes".to_owned(),
-            &["exec", &login, "bash", "-c", files],
-        ));
-        logs
-    }
-
-    fn stop(self: Box<Self>) -> LocalBoxFuture<'static, Result<()>> {
-        Box::pin(async move {
-            try_join_all(self.nodes.into_iter().map(ContainerAsync::rm))
-                .await
-                .context("remove the nodes")?;
-            // After those that borrow its volumes.
-            self.login.rm().await.context("remove the login node")
-        })
-    }
+    let kind = Kind {
+        image: "hpc-proxy-e2e",
+        scheduler: Scheduler::Mock,
+        capabilities,
+        shared: &["/home", "/var/spool/slurm-sim"],
+        of_machine: &[],
+        environment: Vec::new(),
+        at_the_end: None,
+    };
+    Ok(Box::new(containers::start(dir, kind).await?))
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::scheduler::Scheduler;
 use super::{Cluster, Log, Need, Site, Tools, USERS, home_files, shell_word};
 use crate::child::{Child, Lifeline};
 use crate::{binaries, eventually, ports, processes};
@@ -37,7 +38,7 @@ impl Cluster for Embedded {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => false,
+            Need::SeveralUids | Need::Freezer => false,
         }
     }
 
@@ -122,6 +123,10 @@ impl Site for Running {
 
     fn port(&self, _wanted: u16) -> Result<u16> {
         ports::free()
+    }
+
+    fn scheduler(&self) -> Scheduler {
+        Scheduler::Mock
     }
 
     fn administers<'a>(&'a self, command: &'a str) -> LocalBoxFuture<'a, Result<String>> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::Embedded;
+use e2e::cluster::{Embedded, Order};
 use e2e::devserver::{LiveServer, Running};
 use e2e::devtools::DevTools;
 use e2e::story::{Story, tell};
@@ -167,15 +167,11 @@ async fn she_has_several(alice: &User<'_>, look: &Look<'_>) -> Result<()> {
 
 /// Trouble is told, and goes by itself.
 async fn the_controller_goes(world: &World, look: &Look<'_>) -> Result<()> {
-    let control = async |state: &str| {
-        let command = format!("slurm-sim control controller {state}");
-        world.site().administers(&command).await
-    };
-    control("down").await?;
+    world.site().orders(Order::ControllerDown).await?;
     look.awaits("'#session .trouble'", "controller does not answer")
         .await?;
     look.sees("trouble", "tries again by itself").await?;
-    control("up").await?;
+    world.site().orders(Order::ControllerUp).await?;
     look.awaits_end_of("'.trouble'").await
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::Cluster;
+use e2e::cluster::{Cluster, Order};
 use e2e::eventually;
 use e2e::story::Story;
 use e2e::user::User;
@@ -175,8 +175,8 @@ pub(crate) async fn an_impostor_where_the_job_was_hears_nothing(cluster: &impl C
     let program = format!("node -e '{IMPOSTOR}' {}", first.proxy_port()?);
     let mut impostor = world.ssh().starts(bob.name(), "node01", &program)?;
 
-    let move_on = "slurm-sim control drain node01; slurm-sim control requeue-delay 1";
-    world.site().administers(move_on).await?;
+    world.site().orders(Order::Drain("node01")).await?;
+    world.site().orders(Order::RequeueWithoutDelay).await?;
     let requeue = format!("scontrol requeue {}", first.job()?);
     alice.on("login", &requeue).await?;
     let listening = |line: &str| line == "listening";

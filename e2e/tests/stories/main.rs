@@ -1,5 +1,5 @@
-//! Every story on every kind of cluster: `embedded::NAME` and `docker::NAME`; where it matters what
-//! containers may, `docker_confined::NAME` too.
+//! Every story on every kind of cluster: `embedded::NAME`, `docker::NAME`, and with Slurm itself
+//! `slurm::NAME` and `slurm_cgroup::NAME`; where it matters what containers may, `docker_confined::NAME` too.
 //!
 //! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
 //! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
@@ -37,6 +37,8 @@ macro_rules! on_every_cluster {
             slurm_is_unwell slurm_talks_nonsense
             a_terminal a_session_is_had_from_a_terminal; endings a_run_to_be_killed);
         on_one_cluster!(docker Docker $($($chapter $story)+)+; endings a_run_to_be_killed);
+        on_one_cluster!(slurm Slurm $($($chapter $story)+)+; endings a_run_to_be_killed);
+        on_one_cluster!(slurm_cgroup SlurmCgroup $($($chapter $story)+)+; endings a_run_to_be_killed);
     };
 }
 
@@ -44,12 +46,12 @@ macro_rules! on_one_cluster {
     ($name:ident $kind:ident $($chapter:ident $story:ident)+; $($ending:ident $endless:ident)?) => {
         mod $name {
             use e2e::cluster::$kind;
-            use e2e::story::{Story, tell};
+            use e2e::story::{Story, tell_on};
 
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $story() -> Story {
-                    tell(super::$chapter::$story(&$kind)).await
+                    tell_on(&$kind, super::$chapter::$story(&$kind)).await
                 }
             )+
 
@@ -57,7 +59,7 @@ macro_rules! on_one_cluster {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 #[ignore = "never ends; another story starts it and kills it"]
                 async fn $endless() -> Story {
-                    tell(super::$ending::$endless(&$kind)).await
+                    tell_on(&$kind, super::$ending::$endless(&$kind)).await
                 }
             )?
         }

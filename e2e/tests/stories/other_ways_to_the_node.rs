@@ -1,6 +1,8 @@
 //! Clusters whose nodes are reached by an ssh of the user's own, or by a step of the job: the proxy need
 //! not listen for others.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::Cluster;
 use e2e::devserver::LiveServer;
@@ -9,6 +11,9 @@ use e2e::processes::{self, Process};
 use e2e::story::Story;
 use e2e::user::{Session, User};
 use e2e::world::World;
+
+/// Live Server notices a change within a quarter of a second.
+const SOON: Duration = Duration::from_secs(10);
 
 /// All TCP listeners of a node, as proc_net_tcp(5) has them: an address, a colon, a port.
 const LISTENERS: &str = "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\" { print $2 }'";
@@ -77,8 +82,7 @@ async fn works(world: &World, alice: &User<'_>, parts: &[&str]) -> Result<Sessio
     alice
         .saves(&live.file("index.html"), &e2e::devserver::page("changed")?)
         .await?;
-    let told = socket.next().await?;
-    ensure!(told == "reload", "{told}");
+    socket.awaits(SOON, |text| text == "reload").await?;
 
     for part in parts {
         let ssh = ssh_with(world, part).with_context(|| format!("no ssh with {part}"))?;

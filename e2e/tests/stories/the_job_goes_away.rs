@@ -1,7 +1,7 @@
 //! Weather: Slurm takes the job away.
 
 use anyhow::ensure;
-use e2e::cluster::Cluster;
+use e2e::cluster::{Cluster, Order};
 use e2e::devserver::LiveServer;
 use e2e::eventually;
 use e2e::processes;
@@ -74,15 +74,8 @@ pub(crate) async fn the_job_is_requeued_to_another_node(cluster: &impl Cluster) 
         .sees("wherever it runs");
 
     let job = first.job()?;
-    world
-        .site()
-        .administers("slurm-sim control drain node01")
-        .await?;
-    // Slurm's own delay is two minutes.
-    world
-        .site()
-        .administers("slurm-sim control requeue-delay 1")
-        .await?;
+    world.site().orders(Order::Drain("node01")).await?;
+    world.site().orders(Order::RequeueWithoutDelay).await?;
     alice
         .on("login", &format!("scontrol requeue {job}"))
         .await?;
@@ -121,10 +114,9 @@ pub(crate) async fn a_node_dies_and_its_job_moves(cluster: &impl Cluster) -> Sto
     let live = alice.runs(lost).await?;
     alice.browser().gets(&live.path("")).await?.sees("node01");
 
-    // Slurm's own delays are minutes.
-    let hasty = "slurm-sim control requeue-delay 1; slurm-sim control node-timeout 2";
+    world.site().orders(Order::RequeueWithoutDelay).await?;
     world.site().loses("node01").await?;
-    world.site().administers(hasty).await?;
+    world.site().orders(Order::GiveUp("node01")).await?;
     let moved = |now: &e2e::user::Session| {
         now.phase == "connected" && now.node.as_deref() == Some("node02")
     };

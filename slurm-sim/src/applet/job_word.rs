@@ -1,47 +1,74 @@
-//! Jobs as command lines name them: `56`, or `56_1` for a task of an array.
+//! Jobs as command lines name them: `56`, `56_1` for a task of an array, `56_[1-3]` for several.
 
 use std::fmt;
 
 use crate::cluster::Cluster;
+use crate::hostlist;
 use crate::job::Job;
 
 /// One such name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct JobWord {
     pub(super) id: u32,
-    task: Option<u32>,
+    tasks: Option<Tasks>,
+}
+
+/// Tasks, as they were written and by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Tasks {
+    word: String,
+    numbers: Vec<u32>,
+}
+
+impl Tasks {
+    fn parse(word: &str) -> Option<Self> {
+        let list = word
+            .strip_prefix('[')
+            .and_then(|word| word.strip_suffix(']'));
+        let numbers = match list {
+            Some(_) => hostlist::expand(word)?
+                .iter()
+                .map(|number| number.parse().ok())
+                .collect::<Option<_>>()?,
+            None => vec![word.parse().ok()?],
+        };
+        let word = word.to_owned();
+        Some(Self { word, numbers })
+    }
 }
 
 impl JobWord {
     pub(super) fn parse(word: &str) -> Option<Self> {
-        let (id, task) = match word.split_once('_') {
-            Some((id, task)) => (id, Some(task.parse().ok()?)),
+        let (id, tasks) = match word.split_once('_') {
+            Some((id, tasks)) => (id, Some(Tasks::parse(tasks)?)),
             None => (word, None),
         };
         Some(Self {
             id: id.parse().ok().filter(|&id| id > 0)?,
-            task,
+            tasks,
         })
     }
 
     /// Whether it names this job, alone or among others.
-    pub(super) fn means(self, job: &Job) -> bool {
-        match (&job.array, self.task) {
-            (Some(array), Some(task)) => array.job == self.id && array.task == task,
+    pub(super) fn means(&self, job: &Job) -> bool {
+        match (&job.array, &self.tasks) {
+            (Some(array), Some(tasks)) => {
+                array.job == self.id && tasks.numbers.contains(&array.task)
+            }
             (Some(array), None) => array.job == self.id || job.id == self.id,
-            (None, task) => task.is_none() && job.id == self.id,
+            (None, tasks) => tasks.is_none() && job.id == self.id,
         }
     }
 
-    pub(super) fn jobs(self, cluster: &Cluster) -> impl Iterator<Item = &Job> {
+    pub(super) fn jobs<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = &'a Job> {
         cluster.jobs.values().filter(move |job| self.means(job))
     }
 }
 
 impl fmt::Display for JobWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.task {
-            Some(task) => write!(f, "{}_{task}", self.id),
+        match &self.tasks {
+            Some(tasks) => write!(f, "{}_{}", self.id, tasks.word),
             None => write!(f, "{}", self.id),
         }
     }
@@ -70,12 +97,14 @@ mod tests {
             ("57", true),
             ("56_1", true),
             ("56_2", false),
+            ("56_[1-2]", true),
+            ("56_[2,3]", false),
             ("5", false),
         ] {
             assert_eq!(JobWord::parse(word).unwrap().means(&task), means, "{word}");
         }
         assert!(!JobWord::parse("3_1").unwrap().means(&job(3)));
-        for bad in ["", "0", "abc", "1_", "1_x", "-1"] {
+        for bad in ["", "0", "abc", "1_", "1_x", "-1", "1_[", "1_[a]"] {
             assert_eq!(JobWord::parse(bad), None, "{bad}");
         }
     }

@@ -1,5 +1,6 @@
 //! Slurm's commands. Each is a function from arguments, caller and spool to output and exit code.
 
+mod accounting;
 mod job_word;
 mod sbatch;
 mod scancel;
@@ -28,16 +29,20 @@ pub(crate) enum Applet {
     Sinfo,
     Scontrol,
     Srun,
+    Sacct,
+    Sacctmgr,
 }
 
 impl Applet {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Sbatch,
         Self::Squeue,
         Self::Scancel,
         Self::Sinfo,
         Self::Scontrol,
         Self::Srun,
+        Self::Sacct,
+        Self::Sacctmgr,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +53,8 @@ impl Applet {
             Self::Sinfo => "sinfo",
             Self::Scontrol => "scontrol",
             Self::Srun => "srun",
+            Self::Sacct => "sacct",
+            Self::Sacctmgr => "sacctmgr",
         }
     }
 
@@ -68,6 +75,8 @@ impl Applet {
             Self::Sinfo => sinfo::run(&args, caller, io),
             Self::Scontrol => scontrol::run(&args, caller, io),
             Self::Srun => srun::run(&args, caller, io),
+            Self::Sacct => accounting::sacct(),
+            Self::Sacctmgr => accounting::sacctmgr(),
         };
         let result = result.unwrap_or_else(|exit| exit);
         if !result.message.is_empty() {
@@ -176,6 +185,19 @@ impl Exit {
 }
 
 type Result = std::result::Result<Exit, Exit>;
+
+/// What every command says of another cluster: only a database would know it.
+fn no_database(program: Applet, cluster: &str) -> Exit {
+    let program = program.name();
+    Exit::saying(
+        1,
+        format!(
+            "{program}: error: Problem talking to database\n\
+             {program}: error: '{cluster}' can't be reached now, or it is an invalid entry for \
+             --cluster.  Use 'sacctmgr list clusters' to see available clusters."
+        ),
+    )
+}
 
 /// What every command says of a controller that it cannot reach.
 const UNREACHABLE: &str = "Unable to contact slurm controller (connect failure)";

@@ -8,10 +8,11 @@ use crate::account;
 use crate::clock::Time;
 use crate::cluster::Cluster;
 use crate::getopt::{Known, Operands, Parsed, flag, value};
-use crate::job::{Job, Knock, State};
+use crate::job::{Job, Knock, State, Target};
 
 const KNOWN: &[Known] = &[
     value("account", Some('A')),
+    value("clusters", Some('M')),
     flag("batch", Some('b')),
     flag("full", Some('f')),
     flag("help", None),
@@ -46,9 +47,13 @@ const FILTERS: [&str; 10] = [
 /// Slurm's exit codes: the error number, cut to a byte.
 const DENIED: u8 = 210;
 const NO_CONTROLLER: u8 = 8;
+const NOT_NOW: u8 = 228;
 
 pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     let parsed = super::parse(Applet::Scancel, KNOWN, args, Operands::Anywhere, 1, io)?;
+    if let Some(cluster) = parsed.value("clusters") {
+        return Err(super::no_database(Applet::Scancel, cluster));
+    }
     if parsed.operands.is_empty() && !FILTERS.iter().any(|name| parsed.has(name)) {
         return Err(Exit::saying(
             1,
@@ -86,7 +91,7 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     let (messages, code) = spool
         .update(|cluster| {
             let (mut messages, mut code) = (Vec::new(), 0);
-            for (name, ids) in filter.targets(cluster, &words, caller) {
+            for (name, ids) in filter.targets(cluster, &words) {
                 if parsed.has("verbose") {
                     messages.push(format!("scancel: {} job {name}", action.verb()));
                 }
@@ -99,6 +104,16 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
                     ));
                     code = DENIED;
                     continue;
+                }
+                let jobs: Vec<&Job> = ids.iter().map(|id| &cluster.jobs[id]).collect();
+                if let Some((why, exit)) = action.obstacle(&jobs) {
+                    // A cancellation that comes too late is one, and is only talked about.
+                    if exit != 0 || parsed.has("verbose") {
+                        messages.push(format!(
+                            "scancel: error: Kill job error on job id {name}: {why}"
+                        ));
+                    }
+                    code = code.max(exit);
                 }
                 for id in ids {
                     action.apply(cluster.jobs.get_mut(&id).expect("it was found there"), now);
@@ -162,26 +177,24 @@ impl<'a> Filter<'a> {
                 .is_none_or(|node| job.nodes.iter().any(|n| n == node))
     }
 
-    /// What to act on: the jobs of each word, or without words the caller's that the filter admits.
-    fn targets(
-        &self,
-        cluster: &Cluster,
-        words: &[JobWord],
-        caller: &Caller,
-    ) -> Vec<(String, Vec<u32>)> {
+    /// What to act on: the jobs of each word that the filter admits, or without words all that it
+    /// admits, others' too: whether one may is for the controller to say.
+    fn targets(&self, cluster: &Cluster, words: &[JobWord]) -> Vec<(String, Vec<u32>)> {
         if words.is_empty() {
             return cluster
                 .jobs
                 .values()
-                .filter(|job| !job.is_finished() && self.admits(job) && caller.owns(cluster, job))
+                .filter(|job| !job.is_finished() && self.admits(job))
                 .map(|job| (job.id.to_string(), vec![job.id]))
                 .collect();
         }
         words
             .iter()
-            .map(|word| {
-                let jobs = word.jobs(cluster).filter(|job| self.admits(job));
-                (word.to_string(), jobs.map(|job| job.id).collect())
+            .filter_map(|word| {
+                let ids: Vec<u32> = word.jobs(cluster).map(|job| job.id).collect();
+                let admitted = |id: &u32| self.admits(&cluster.jobs[id]);
+                let kept: Vec<u32> = ids.iter().copied().filter(admitted).collect();
+                (ids.is_empty() || !kept.is_empty()).then(|| (word.to_string(), kept))
             })
             .collect()
     }
@@ -190,32 +203,54 @@ impl<'a> Filter<'a> {
 enum Action {
     Cancel,
     Knock(Knock),
-    /// To the job's steps; a batch script is none, so it reaches nobody.
-    SignalSteps(i32),
 }
 
 impl Action {
     fn from(parsed: &Parsed) -> std::result::Result<Self, Exit> {
         let Some(name) = parsed.value("signal") else {
-            return Ok(Self::Cancel);
+            let signal = Signal::SIGKILL as i32;
+            let target = Target::Batch;
+            return Ok(match parsed.has("batch") {
+                true => Self::Knock(Knock { signal, target }),
+                false => Self::Cancel,
+            });
         };
-        let signal = signal_number(name).ok_or_else(|| {
-            Exit::saying(1, format!("scancel: error: Unknown job signal: {name}"))
-        })?;
-        let group = parsed.has("full");
-        Ok(match signal {
-            _ if group || parsed.has("batch") => Self::Knock(Knock { signal, group }),
-            _ if signal == Signal::SIGKILL as i32 => Self::Cancel,
-            _ => Self::SignalSteps(signal),
-        })
+        // Any number is taken but zero, and one that is no signal reaches nobody.
+        let number = name.parse::<i32>().ok().filter(|&number| number > 0);
+        let signal = signal_number(name)
+            .or(number)
+            .ok_or_else(|| Exit::saying(1, format!("Unknown job signal: {name}")))?;
+        let target = match (parsed.has("full"), parsed.has("batch")) {
+            (true, _) => Target::Group,
+            (_, true) => Target::Batch,
+            _ if signal == Signal::SIGKILL as i32 => return Ok(Self::Cancel),
+            _ => Target::Steps,
+        };
+        Ok(Self::Knock(Knock { signal, target }))
     }
 
     fn verb(&self) -> String {
         match self {
             Self::Cancel => "Terminating".into(),
-            Self::Knock(Knock { signal, .. }) | Self::SignalSteps(signal) => {
-                format!("Signal {signal} to")
+            Self::Knock(Knock { signal, .. }) => format!("Signal {signal} to"),
+        }
+    }
+
+    /// Why it can do nothing for these jobs, and the exit code of that.
+    fn obstacle(&self, jobs: &[&Job]) -> Option<(&'static str, u8)> {
+        const UNKNOWN: &str = "Invalid job id specified";
+        let all = |is: fn(&Job) -> bool| jobs.iter().all(|job| is(job));
+        match self {
+            Self::Cancel if jobs.is_empty() => Some((UNKNOWN, 0)),
+            Self::Cancel if all(Job::is_finished) => {
+                Some(("Job/step already completing or completed", 0))
             }
+            Self::Cancel => None,
+            _ if all(Job::is_finished) => Some((UNKNOWN, 1)),
+            _ if all(|job| job.state == State::Pending) => {
+                Some(("Job can not be altered now, try again later", NOT_NOW))
+            }
+            _ => None,
         }
     }
 
@@ -224,15 +259,23 @@ impl Action {
             Self::Cancel => job.cancel(now),
             Self::Knock(knock) if job.state == State::Running => job.knocks.push(*knock),
             // A pending job has nobody to signal yet.
-            Self::Knock(_) | Self::SignalSteps(_) => {}
+            Self::Knock(_) => {}
         }
     }
 }
 
 fn parse_state(name: &str) -> std::result::Result<State, Exit> {
     let upper = name.to_ascii_uppercase();
-    [State::Pending, State::Running]
+    State::ALL
         .into_iter()
         .find(|state| state.names().0 == upper || state.names().1 == upper)
-        .ok_or_else(|| Exit::saying(1, format!("scancel: error: Invalid job state: {name}")))
+        .ok_or_else(|| {
+            Exit::saying(
+                1,
+                format!(
+                    "Invalid job state specified: {name}\n\
+                     Valid job states are PENDING, RUNNING, and SUSPENDED"
+                ),
+            )
+        })
 }

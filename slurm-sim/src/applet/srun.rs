@@ -1,17 +1,20 @@
 //! `srun`, as a step inside a running job. It allocates nothing.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Applet, Caller, Exit, Io, Result};
 use crate::cluster::Cluster;
-use crate::getopt::{Known, Operands, flag, value};
-use crate::job::State;
+use crate::getopt::{Known, Operands, Parsed, flag, value};
+use crate::job::{Job, State};
 use crate::spool::Spool;
 use crate::step::{self, Frame, Request, SECRET};
+use crate::units;
 
 const KNOWN: &[Known] = &[
     value("chdir", Some('D')),
@@ -19,6 +22,7 @@ const KNOWN: &[Known] = &[
     value("error", Some('e')),
     flag("help", None),
     value("input", Some('i')),
+    value("job-name", Some('J')),
     value("jobid", None),
     value("mem", None),
     value("nodelist", Some('w')),
@@ -51,7 +55,7 @@ fn refuse(why: &str) -> Exit {
 }
 
 pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
-    let parsed = super::parse(Applet::Srun, KNOWN, args, Operands::EndOptions, 1, io)?;
+    let parsed = super::parse(Applet::Srun, KNOWN, args, Operands::EndOptions, 255, io)?;
     if parsed.operands.is_empty() {
         return Err(Exit::saying(1, "srun: fatal: No command given to execute."));
     }
@@ -62,17 +66,24 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     let id: u32 = word
         .parse()
         .map_err(|_| fail(format!("Invalid numeric value \"{word}\" for --jobid.")))?;
-    if let Some(option) = ["output", "error"]
-        .into_iter()
-        .find(|name| parsed.has(name))
-    {
-        return Err(fail(format!("slurm-sim does not take --{option}")));
-    }
+    let quiet = parsed.has("quiet");
+    let mut files = Files::create(&parsed, caller)?;
     let spool = caller.spool();
-    let cluster = spool
-        .ask()
-        .map_err(super::unreachable(1, "srun: error: "))?;
-    let node = admit(&cluster, caller, id)?;
+    let told = |exit: Exit| match parsed.has("quiet") {
+        // What is not an error is not said.
+        true => Exit::saying(
+            exit.code,
+            exit.message.split('\n').next().unwrap_or_default(),
+        ),
+        false => exit,
+    };
+    let unheard = |_| told(unconfirmed(id, super::UNREACHABLE));
+    let cluster = spool.ask().map_err(unheard)?;
+    let node = admit(&cluster, caller, id).map_err(told)?;
+    fits(&parsed, &cluster.jobs[&id]).map_err(|why| match why {
+        Misfit::Nodes(wanted) => fail(format!("Only allocated 1 nodes asked for {wanted}")),
+        Misfit::Other(why) => refuse(&format!("{id}: {why}")),
+    })?;
     if parsed
         .value("nodelist")
         .is_some_and(|wanted| wanted != node)
@@ -110,9 +121,10 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
         host: offer.host.clone(),
         port: offer.port,
         secret: offer.secret.clone(),
-        directory: parsed
-            .value("chdir")
-            .map_or_else(|| caller.directory.clone(), Into::into),
+        directory: parsed.value("chdir").map_or_else(
+            || caller.directory.clone(),
+            |dir| caller.directory.join(dir),
+        ),
         command: parsed.operands.clone(),
         variables: variables.into_iter().collect(),
     };
@@ -131,32 +143,104 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     } else {
         thread::spawn(move || step::feed(io::stdin(), input));
     }
-    Ok(follow(output, &node, io))
+    Ok(files.with(io, |io| follow(output, &node, quiet, io)))
 }
 
 /// The node of a job that the caller may join.
 fn admit(cluster: &Cluster, caller: &Caller, id: u32) -> std::result::Result<String, Exit> {
     let Some(job) = cluster.jobs.get(&id) else {
-        return Err(Exit::saying(
-            1,
-            format!(
-                "srun: error: Unable to confirm allocation for job {id}: Invalid job id specified\n\
-                 srun: Check SLURM_JOB_ID environment variable. Expired or invalid job {id}"
-            ),
-        ));
+        return Err(unconfirmed(id, "Invalid job id specified"));
     };
     if !caller.owns(cluster, job) {
         return Err(refuse(&format!("{id}: Access/permission denied")));
     }
     if job.is_finished() || job.completing {
-        return Err(refuse(&format!(
-            "{id}: Job/step already completing or completed"
-        )));
+        return Err(expired(id, &format!("Slurm job {id} has expired")));
     }
     match (job.state, job.batch_host()) {
         (State::Running, Some(node)) => Ok(node.to_owned()),
-        _ => Err(refuse(&format!("{id}: Job is pending execution"))),
+        _ => Err(unconfirmed(id, "Job is pending execution")),
     }
+}
+
+fn unconfirmed(id: u32, why: &str) -> Exit {
+    let what = format!("Unable to confirm allocation for job {id}: {why}");
+    expired(id, &what)
+}
+
+fn expired(id: u32, what: &str) -> Exit {
+    let hint = format!("Check SLURM_JOB_ID environment variable. Expired or invalid job {id}");
+    fail(format!("{what}\nsrun: {hint}"))
+}
+
+/// Why a step does not fit into its job.
+enum Misfit {
+    Nodes(u32),
+    Other(&'static str),
+}
+
+fn fits(parsed: &Parsed, job: &Job) -> std::result::Result<(), Misfit> {
+    let number = |name| parsed.value(name).and_then(|text| text.parse::<u32>().ok());
+    if let Some(nodes) = number("nodes").filter(|&nodes| nodes > job.request.node_count) {
+        return Err(Misfit::Nodes(nodes));
+    }
+    let (tasks, each) = (
+        number("ntasks").unwrap_or(1),
+        number("cpus-per-task").unwrap_or(1),
+    );
+    if tasks.saturating_mul(each) > job.request.cpus() {
+        return Err(Misfit::Other("More processors requested than permitted"));
+    }
+    let memory = parsed.value("mem").and_then(units::parse_memory_mb);
+    if memory.is_some_and(|mb| mb > job.request.memory_mb_per_node()) {
+        return Err(Misfit::Other("Memory required by task is not available"));
+    }
+    Ok(())
+}
+
+/// Files for a step's output, where it is not to be srun's own.
+struct Files {
+    out: Option<File>,
+    err: Option<File>,
+}
+
+impl Files {
+    fn create(parsed: &Parsed, caller: &Caller) -> std::result::Result<Self, Exit> {
+        let create = |name| {
+            let path = parsed.value(name).map(|path| caller.directory.join(path));
+            let open = |path: PathBuf| {
+                File::create(&path)
+                    .map_err(|error| fail(format!("Could not open `{}`: {error}", path.display())))
+            };
+            path.map(open).transpose()
+        };
+        let (out, err) = (create("output")?, create("error")?);
+        // Both streams share the file of one, unless each has its own.
+        let err = match (&out, err) {
+            (Some(out), None) => Some(out.try_clone().map_err(fail)?),
+            (_, err) => err,
+        };
+        Ok(Self { out, err })
+    }
+
+    fn with(&mut self, io: &mut Io<'_>, follow: impl FnOnce(&mut Streams<'_>) -> Exit) -> Exit {
+        follow(&mut Streams {
+            out: match &mut self.out {
+                Some(file) => file,
+                None => &mut *io.out,
+            },
+            err: match &mut self.err {
+                Some(file) => file,
+                None => &mut *io.err,
+            },
+        })
+    }
+}
+
+/// Where a step's output goes.
+struct Streams<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
 }
 
 /// A place where the node may connect, with the secret.
@@ -249,16 +333,18 @@ fn greet(mut stream: &TcpStream, secret: &str) -> Option<u8> {
 }
 
 /// Writes what the step says until it ends.
-fn follow(mut output: TcpStream, node: &str, io: &mut Io<'_>) -> Exit {
+fn follow(mut output: TcpStream, node: &str, quiet: bool, io: &mut Streams<'_>) -> Exit {
     loop {
         let written = match Frame::read(&mut output) {
             Ok(Frame::Out(bytes)) => io.out.write_all(&bytes).and_then(|()| io.out.flush()),
             Ok(Frame::Err(bytes)) => io.err.write_all(&bytes),
+            Ok(Frame::Abort(_)) if quiet => Ok(()),
+            Ok(Frame::Abort(secs)) => writeln!(
+                io.err,
+                "srun: Job step aborted: Waiting up to {secs} seconds for job step to finish."
+            ),
             Ok(Frame::End(exit)) => return verdict(exit, node),
             Err(_) => {
-                io.complain(
-                    "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.",
-                );
                 return Exit::saying(137, format!("srun: error: {node}: task 0: Killed"));
             }
         };
@@ -278,15 +364,29 @@ fn verdict(exit: crate::job::Exit, node: &str) -> Exit {
             format!("srun: error: {node}: task 0: Exited with exit code {code}"),
         ),
         (_, signal) => {
-            let what = match signal {
-                nix::libc::SIGKILL => "Killed".to_owned(),
-                nix::libc::SIGTERM => "Terminated".to_owned(),
-                _ => format!("Signal {signal}"),
-            };
+            let what = name_of(signal);
             Exit::saying(
                 byte(128 + signal),
                 format!("srun: error: {node}: task 0: {what}"),
             )
         }
+    }
+}
+
+/// A signal in the words of strsignal(3).
+fn name_of(signal: i32) -> String {
+    match signal {
+        nix::libc::SIGHUP => "Hangup".into(),
+        nix::libc::SIGINT => "Interrupt".into(),
+        nix::libc::SIGQUIT => "Quit".into(),
+        nix::libc::SIGABRT => "Aborted".into(),
+        nix::libc::SIGKILL => "Killed".into(),
+        nix::libc::SIGSEGV => "Segmentation fault".into(),
+        nix::libc::SIGPIPE => "Broken pipe".into(),
+        nix::libc::SIGALRM => "Alarm clock".into(),
+        nix::libc::SIGTERM => "Terminated".into(),
+        nix::libc::SIGUSR1 => "User defined signal 1".into(),
+        nix::libc::SIGUSR2 => "User defined signal 2".into(),
+        other => format!("Unknown signal {other}"),
     }
 }

@@ -82,7 +82,7 @@ mod tests {
             job.start(vec!["node01".into()], Time(1));
             match reason {
                 EndReason::TimeLimit => job.time_out(Time(2)),
-                EndReason::Requeue => job.requeue(Time(2)),
+                EndReason::Requeue => job.requeue(Time(2), std::time::Duration::ZERO),
                 _ => job.cancel(Time(2)),
             }
             let mut cluster = Cluster::new(vec![], vec![], Knobs::default());

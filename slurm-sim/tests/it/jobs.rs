@@ -130,8 +130,8 @@ fn a_job_starts_like_a_login_shell_of_nobody() {
     assert!(lines[3].ends_with("/job00001/slurm_script"), "{text}");
     let ids: Vec<&str> = lines[4].split(' ').collect();
     assert!(
-        ids[0] == ids[1] && ids[0] == ids[2],
-        "it leads its group and session: {text}"
+        ids[0] == ids[1] && ids[0] != ids[2],
+        "it leads its group, in the session of what supervises it: {text}"
     );
     assert_eq!(lines[5], "err", "both streams go to one file");
     for line in &lines[6..] {

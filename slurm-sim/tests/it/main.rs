@@ -6,6 +6,7 @@ mod contract;
 mod embedded;
 mod jobs;
 mod pattern;
+mod scale;
 mod signals;
 mod sim;
 mod states;

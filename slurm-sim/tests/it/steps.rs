@@ -82,10 +82,7 @@ fn a_step_needs_a_job_that_runs() {
     sim.awaits_state(&ends, "COMPLETED");
     let ended = sim.step(&ends, "true", "");
     assert_eq!(ended.code, 1, "{ended:?}");
-    assert!(
-        ended.err.contains("already completing or completed"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains("has expired"), "{ended:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod submission;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -36,6 +37,12 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     if !caller.variables.contains_key(OsStr::new("PATH")) {
         io.complain("sbatch: error: No PATH environment variable");
     }
+    if parsed.has("mem") && parsed.has("mem-per-cpu") {
+        return Err(Exit::saying(
+            1,
+            "sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.",
+        ));
+    }
     let wrap = parsed.value("wrap").map(str::to_owned);
     if wrap.is_some() && !parsed.operands.is_empty() {
         return Err(Exit::saying(
@@ -49,7 +56,10 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     };
     // The command line wins over the environment, and that over the script's own lines.
     let mut options = Options::default();
-    let lines = script::option_lines(&script);
+    let lines = script::option_lines(&script).map_err(|stranger| {
+        let why = format!("Invalid directive found in batch script: {stranger}");
+        Exit::saying(255, format!("sbatch: error: {why}"))
+    })?;
     let in_script = super::parse(
         Applet::Sbatch,
         options::KNOWN,
@@ -82,9 +92,11 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
         Accepted::OnlyTested(line) => return Err(Exit::saying(0, line)),
     };
     let id = ids[0];
-    if submission.options.parsable {
+    if submission.options.quiet {
+        // Not even the number.
+    } else if submission.options.parsable {
         io.say(id.to_string());
-    } else if !submission.options.quiet {
+    } else {
         io.say(format!("Submitted batch job {id}"));
     }
     if submission.options.wait {
@@ -107,7 +119,7 @@ fn read_script(
     io: &mut Io<'_>,
 ) -> std::result::Result<(Vec<u8>, Source), Exit> {
     let (bytes, source) = match operand.map(String::as_str) {
-        None | Some("-") => {
+        None => {
             let mut bytes = Vec::new();
             io.input.read_to_end(&mut bytes).map_err(|error| {
                 Exit::saying(
@@ -119,9 +131,13 @@ fn read_script(
         }
         Some(name) => {
             let path = find_script(name, caller);
-            let bytes = fs::read(&path).map_err(|_| {
-                Exit::saying(1, format!("sbatch: error: Unable to open file {name}"))
-            })?;
+            let bytes = match fs::read(&path) {
+                // It opens, but there is nothing in it to read.
+                Err(error) if error.kind() == ErrorKind::IsADirectory => vec![],
+                read => read.map_err(|_| {
+                    Exit::saying(1, format!("sbatch: error: Unable to open file {name}"))
+                })?,
+            };
             let file_name = Path::new(name).file_name().unwrap_or(OsStr::new(name));
             let source = Source::File {
                 name: file_name.to_string_lossy().into_owned(),
@@ -151,7 +167,7 @@ fn find_script(name: &str, caller: &Caller) -> std::path::PathBuf {
         .unwrap_or(here)
 }
 
-/// Waits until every job has ended; the worst exit code, 128 and the signal for a killed one.
+/// Waits until every job has ended; the worst exit code, 1 for a killed one.
 fn wait_for(spool: &Spool, ids: &[u32]) -> u8 {
     loop {
         if let Ok(cluster) = spool.ask() {
@@ -159,7 +175,7 @@ fn wait_for(spool: &Spool, ids: &[u32]) -> u8 {
             if jobs.iter().all(|job| job.is_finished()) {
                 let code = |job: &&Job| match job.exit.signal {
                     0 => job.exit.code,
-                    signal => 128 + signal,
+                    _ => 1,
                 };
                 return u8::try_from(jobs.iter().map(code).max().unwrap_or(0)).unwrap_or(u8::MAX);
             }

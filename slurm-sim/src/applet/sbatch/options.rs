@@ -2,7 +2,7 @@
 //! Options of Slurm that are not here are refused, so that nobody believes they did something.
 
 use super::array::{self, Array};
-use crate::applet::{Caller, Exit};
+use crate::applet::{Applet, Caller, Exit};
 use crate::clock::Time;
 use crate::dependency::{self, Dependency};
 use crate::getopt::{Known, flag, perhaps, value};
@@ -15,17 +15,24 @@ pub(super) const KNOWN: &[Known] = &[
     value("array", Some('a')),
     value("begin", Some('b')),
     value("chdir", Some('D')),
+    value("clusters", Some('M')),
     value("comment", None),
+    value("constraint", Some('C')),
     value("cpus-per-task", Some('c')),
     value("dependency", Some('d')),
     value("error", Some('e')),
     value("exclude", Some('x')),
+    perhaps("exclusive", None),
     value("export", None),
+    perhaps("get-user-env", None),
+    value("gpus", Some('G')),
     value("gres", None),
     flag("help", Some('h')),
     flag("hold", Some('H')),
     value("input", Some('i')),
     value("job-name", Some('J')),
+    value("kill-on-invalid-dep", None),
+    value("licenses", Some('L')),
     value("mail-type", None),
     value("mail-user", None),
     value("mem", None),
@@ -41,6 +48,7 @@ pub(super) const KNOWN: &[Known] = &[
     value("qos", Some('q')),
     flag("quiet", Some('Q')),
     flag("requeue", None),
+    value("reservation", None),
     value("signal", None),
     flag("test-only", None),
     value("time", Some('t')),
@@ -91,14 +99,21 @@ pub(super) struct Options {
     pub(super) cpus_per_task: Option<u32>,
     pub(super) dependency: Vec<Dependency>,
     pub(super) error: Option<String>,
+    /// The job ends where its dependency can never be satisfied.
+    pub(super) ends_if_never: bool,
     pub(super) exclude: Vec<String>,
+    pub(super) exclusive: bool,
     pub(super) export: Option<String>,
     pub(super) hold: bool,
     pub(super) input: Option<String>,
+    /// What the controller says of something that the cluster has nothing of.
+    pub(super) lacking: Option<&'static str>,
     pub(super) name: Option<String>,
     pub(super) memory: Option<MemoryMb>,
     pub(super) nodelist: Vec<String>,
     pub(super) nodes: Option<u32>,
+    /// As it was written; the least number of nodes is all that is given.
+    pub(super) most_nodes: Option<String>,
     pub(super) tasks: Option<u32>,
     pub(super) append_output: bool,
     pub(super) output: Option<String>,
@@ -114,6 +129,11 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// Notes that something is asked for that this cluster has nothing of: the controller says so.
+    fn lacks(&mut self, why: &'static str, wanted: &str) {
+        self.lacking = (!wanted.is_empty()).then_some(why);
+    }
+
     /// Takes in options, each overriding what was said before.
     pub(super) fn apply(
         &mut self,
@@ -135,15 +155,24 @@ impl Options {
         };
         match name {
             "account" => self.account = Some(value),
+            "array" if value.is_empty() => self.array = None,
             "array" => self.array = Some(array::parse(&value).ok_or_else(|| {
                 Exit::saying(
                     1,
                     "sbatch: error: Batch job submission failed: Invalid job array specification",
                 )
             })?),
-            "begin" => self.begin = Some(units::parse_begin(&value, now).ok_or_else(invalid)?),
+            "begin" => {
+                self.begin = Some(units::parse_begin(&value, now).ok_or_else(|| {
+                    let Exit { message, code } = invalid();
+                    let why = units::complain_of_begin(&value);
+                    Exit::saying(code, format!("{why}\n{message}"))
+                })?);
+            }
             "chdir" => self.chdir = Some(value),
+            "clusters" => return Err(super::super::no_database(Applet::Sbatch, &value)),
             "comment" => self.comment = Some(value),
+            "constraint" => self.lacks("Invalid feature specification", &value),
             "cpus-per-task" => self.cpus_per_task = Some(positive(name, &value)?),
             "dependency" => {
                 self.dependency = dependency::parse(&value).ok_or_else(|| {
@@ -154,9 +183,11 @@ impl Options {
                 })?;
             }
             "error" => self.error = Some(value),
-            "exclude" => self.exclude = hostlist::expand(&value).ok_or_else(invalid)?,
+            // A list that is none is no node's name either.
+            "exclude" => self.exclude = hostlist::expand(&value).unwrap_or(vec![value]),
+            "exclusive" => self.exclusive = true,
             "export" => self.export = Some(value),
-            "gres" => {
+            "gres" | "gpus" => {
                 return Err(Exit::saying(
                     1,
                     "sbatch: error: Invalid generic resource (gres) specification",
@@ -165,6 +196,13 @@ impl Options {
             "hold" => self.hold = true,
             "input" => self.input = Some(value),
             "job-name" => self.name = Some(value),
+            "kill-on-invalid-dep" => match value.to_ascii_lowercase().as_str() {
+                "yes" => self.ends_if_never = true,
+                "no" => self.ends_if_never = false,
+                _ => return Err(invalid()),
+            },
+            "licenses" => self.lacks("Invalid license specification", &value),
+            "mail-type" if !value.split(',').all(is_mail_type) => return Err(invalid()),
             "mem" | "mem-per-cpu" => {
                 let mb = units::parse_memory_mb(&value).ok_or_else(invalid)?;
                 let whole = name == "mem";
@@ -174,13 +212,15 @@ impl Options {
                     MemoryMb::PerCpu(mb)
                 });
             }
-            "nodelist" => self.nodelist = hostlist::expand(&value).ok_or_else(invalid)?,
+            "nodelist" => self.nodelist = hostlist::expand(&value).unwrap_or(vec![value]),
             // `min-max` is a wish that the least satisfies.
             "nodes" => {
-                self.nodes = Some(positive(
-                    name,
-                    value.split_once('-').map_or(&*value, |r| r.0),
-                )?);
+                let least = value.split_once('-').map_or(&*value, |range| range.0);
+                self.nodes = Some(least.parse().map_err(|_| {
+                    let why = format!("\"{value}\" is not a valid node count");
+                    Exit::saying(255, format!("sbatch: error: {why}"))
+                })?);
+                self.most_nodes = Some(value.split_once('-').map_or(&*value, |r| r.1).to_owned());
             }
             "no-requeue" => self.requeue = Some(false),
             "ntasks" => self.tasks = Some(positive(name, &value)?),
@@ -195,6 +235,7 @@ impl Options {
             "qos" => self.qos = Some(value),
             "quiet" => self.quiet = true,
             "requeue" => self.requeue = Some(true),
+            "reservation" => self.lacks("Requested reservation is invalid", &value),
             "signal" => self.warning = Some(warning(&value).ok_or_else(invalid)?),
             "test-only" => self.test_only = true,
             "time" => {
@@ -208,6 +249,26 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// The kinds of mail that sbatch knows. None is sent.
+fn is_mail_type(word: &str) -> bool {
+    const TYPES: [&str; 13] = [
+        "ALL",
+        "ARRAY_TASKS",
+        "BEGIN",
+        "END",
+        "FAIL",
+        "INVALID_DEPEND",
+        "NONE",
+        "REQUEUE",
+        "STAGE_OUT",
+        "TIME_LIMIT",
+        "TIME_LIMIT_50",
+        "TIME_LIMIT_80",
+        "TIME_LIMIT_90",
+    ];
+    TYPES.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 fn positive(name: &str, value: &str) -> Result<u32, Exit> {

@@ -31,15 +31,23 @@ pub(super) fn wrapped(command: &str) -> Vec<u8> {
     format!("#!/bin/sh\n# This script was created by sbatch --wrap.\n\n{command}\n").into_bytes()
 }
 
-/// The words of all `#SBATCH` lines before the first line that is neither empty nor a comment.
-pub(super) fn option_lines(script: &[u8]) -> Vec<String> {
+/// The words of all `#SBATCH` lines before the first line that is neither empty nor a comment. The
+/// error is what follows the mark at once, where that is no blank.
+pub(super) fn option_lines(script: &[u8]) -> Result<Vec<String>, String> {
     let text = String::from_utf8_lossy(script);
-    text.lines()
+    let mut all = Vec::new();
+    let lines = text
+        .lines()
         .take_while(|line| line.trim().is_empty() || line.starts_with('#'))
-        .filter_map(|line| line.strip_prefix("#SBATCH"))
-        .filter(|line| line.starts_with([' ', '\t']))
-        .flat_map(words)
-        .collect()
+        .filter_map(|line| line.strip_prefix("#SBATCH"));
+    for line in lines {
+        if !line.is_empty() && !line.starts_with([' ', '\t']) {
+            let stranger = line.split_whitespace().next();
+            return Err(stranger.unwrap_or_default().to_owned());
+        }
+        all.extend(words(line));
+    }
+    Ok(all)
 }
 
 /// Splits a line as sbatch does: at blanks, but not in quotes; a `#` begins a comment.
@@ -71,12 +79,14 @@ mod tests {
 
     #[test]
     fn options_end_with_the_first_command() {
-        let script = b"#!/bin/sh\n#SBATCH -J one --time=5 # why\n\n# note\n#SBATCHED\n\
+        let script = b"#!/bin/sh\n#SBATCH -J one --time=5 # why\n\n# note\n\
             #SBATCH --comment='a b'\ntrue\n#SBATCH --bogus\n";
         assert_eq!(
-            option_lines(script),
+            option_lines(script).unwrap(),
             ["-J", "one", "--time=5", "--comment=a b"]
         );
+        let stranger = option_lines(b"#!/bin/sh\n#SBATCHED -J x\n");
+        assert_eq!(stranger, Err("ED".to_owned()));
     }
 
     #[test]

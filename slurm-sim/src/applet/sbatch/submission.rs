@@ -33,7 +33,14 @@ impl Submission<'_> {
         if !cluster.knobs.controller_up {
             return Err(failed(UNREACHABLE));
         }
-        let request = self.request(cluster)?;
+        let request = self.request(cluster).map_err(|exit| {
+            // A try fails in words of its own.
+            let message = match self.options.test_only {
+                true => exit.message.replace(FAILED, "allocation failure: "),
+                false => exit.message,
+            };
+            Exit::saying(exit.code, message)
+        })?;
         let first = cluster.take_id();
         let mut job = self.job(cluster, first, request);
         if !has_memory_for(cluster, &job.request) {
@@ -168,6 +175,12 @@ impl Submission<'_> {
         {
             return Err(failed("Invalid node name specified"));
         }
+        if options.nodes == Some(0) {
+            return Err(failed("Node count specification invalid"));
+        }
+        if let Some(why) = options.lacking {
+            return Err(failed(why));
+        }
         let directory = match &options.chdir {
             Some(dir) => self.caller.directory.join(dir),
             None => self.caller.directory.clone(),
@@ -192,7 +205,12 @@ impl Submission<'_> {
             exclude: options.exclude.clone(),
             dependency: options.dependency.clone(),
             account: options.account.clone(),
-            qos: options.qos.clone(),
+            // There is none without accounting, whatever is asked for.
+            qos: None,
+            exclusive: options.exclusive,
+            ends_if_never: options.ends_if_never,
+            most_nodes: options.most_nodes.clone(),
+            submit_dir: self.caller.directory.clone(),
             comment: options.comment.clone(),
             requeue: options.requeue.unwrap_or(true),
             append_output: options.append_output,

@@ -1,16 +1,21 @@
-//! `scontrol`: shows what the controller knows, and holds, releases and requeues jobs.
+//! `scontrol`: shows what the controller knows, and changes jobs and nodes.
 
+mod change;
 mod show;
+mod update;
+
+use std::fs;
+
+use self::change::Verb;
 
 use super::{Applet, Caller, Exit, Io, Result, unreachable};
-use crate::clock::Time;
 use crate::cluster::Cluster;
-use crate::getopt::{Known, Operands, flag};
-use crate::job::{Job, Reason, State};
+use crate::getopt::{Known, Operands, flag, value};
 use crate::spool::Spool;
 
 const KNOWN: &[Known] = &[
     flag("all", Some('a')),
+    value("clusters", Some('M')),
     flag("details", Some('d')),
     flag("help", Some('h')),
     flag("oneliner", Some('o')),
@@ -22,6 +27,9 @@ const KNOWN: &[Known] = &[
 
 pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     let parsed = super::parse(Applet::Scontrol, KNOWN, args, Operands::Anywhere, 1, io)?;
+    if let Some(cluster) = parsed.value("clusters") {
+        return Err(super::no_database(Applet::Scontrol, cluster));
+    }
     let words: Vec<&str> = parsed.operands.iter().map(String::as_str).collect();
     let spool = caller.spool();
     match words[..] {
@@ -30,30 +38,32 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
             "scontrol: error: interactive mode is not simulated",
         )),
         ["show", ref what @ ..] => show::run(what, parsed.has("oneliner"), caller, io),
-        ["ping"] => Ok(ping(&spool, io)),
+        ["ping"] => match spool.read() {
+            Ok(cluster) => Ok(ping(&cluster, io)),
+            Err(_) => {
+                io.say("Slurmctld(primary) at login is DOWN");
+                Err(Exit::code(1))
+            }
+        },
         ["version"] => {
             io.say(crate::cluster::VERSION);
             Ok(Exit::OK)
         }
-        [verb @ ("hold" | "release" | "requeue"), ref jobs @ ..] => {
-            if jobs.is_empty() {
-                return Err(Exit::saying(
-                    1,
-                    format!("too few arguments for keyword:{verb}"),
-                ));
+        ["update", ref words @ ..] => update::run(words, caller, &spool, io),
+        ["write", "batch_script", ref words @ ..] => write_script(words, caller, &spool, io),
+        [word, ref jobs @ ..] => match Verb::parse(word) {
+            None => Err(Exit::saying(1, format!("invalid keyword: {word}"))),
+            Some(_) if jobs.is_empty() => {
+                let message = format!("too few arguments for keyword:{word}");
+                Err(Exit::saying(1, message))
             }
-            change(verb, jobs, caller, &spool, io)
-        }
-        [verb, ..] => Err(Exit::saying(1, format!("invalid keyword: {verb}"))),
+            Some(verb) => change::run(verb, jobs, caller, &spool, io),
+        },
     }
 }
 
-fn ping(spool: &Spool, io: &mut Io<'_>) -> Exit {
-    let cluster = spool.read().ok();
-    let host = cluster.as_ref().map_or("login", |cluster| &cluster.login);
-    let up = cluster
-        .as_ref()
-        .is_some_and(|cluster| cluster.knobs.controller_up);
+fn ping(cluster: &Cluster, io: &mut Io<'_>) -> Exit {
+    let (host, up) = (&cluster.login, cluster.knobs.controller_up);
     io.say(format!(
         "Slurmctld(primary) at {host} is {}",
         if up { "UP" } else { "DOWN" }
@@ -61,75 +71,35 @@ fn ping(spool: &Spool, io: &mut Io<'_>) -> Exit {
     Exit::code(u8::from(!up))
 }
 
-fn change(verb: &str, jobs: &[&str], caller: &Caller, spool: &Spool, io: &mut Io<'_>) -> Result {
-    let mut ids = Vec::new();
-    for word in jobs.iter().flat_map(|word| word.split(',')) {
-        ids.push(
-            word.parse::<u32>()
-                .ok()
-                .filter(|&id| id > 0)
-                .ok_or_else(|| {
-                    Exit::saying(1, format!("Invalid job id specified for job {word}"))
-                })?,
-        );
-    }
-    spool
+/// `write batch_script ID [FILE]`: to a file, or to standard output for `-`.
+fn write_script(words: &[&str], caller: &Caller, spool: &Spool, io: &mut Io<'_>) -> Result {
+    let ([id], file) = words.split_at_checked(1).unwrap_or((&[], &[])) else {
+        return Err(Exit::saying(1, "too few arguments for keyword:write"));
+    };
+    let cluster = spool
         .ask()
-        .map_err(unreachable(1, "slurm_load_jobs error: "))?;
-    let complaints = spool
-        .update(|cluster| {
-            let now = Time::now();
-            let problem = |id: &u32| change_one(verb, *id, caller, cluster, now).err();
-            ids.iter().filter_map(problem).collect::<Vec<_>>()
-        })
-        .map_err(unreachable(1, "slurm_load_jobs error: "))?;
-    for complaint in &complaints {
-        io.complain(complaint);
+        .map_err(unreachable(1, "job script retrieval failed: "))?;
+    let refused = |code, why| {
+        let message = format!("job script retrieval failed: {why}");
+        Exit::saying(code, message)
+    };
+    let job = id.parse().ok().and_then(|id: u32| cluster.jobs.get(&id));
+    let job = job.ok_or_else(|| refused(1, "Invalid job id specified"))?;
+    if !caller.owns(&cluster, job) {
+        return Err(refused(0, "Invalid user id"));
     }
-    Ok(Exit::code(u8::from(!complaints.is_empty())))
-}
-
-fn change_one(
-    verb: &str,
-    id: u32,
-    caller: &Caller,
-    cluster: &mut Cluster,
-    now: Time,
-) -> std::result::Result<(), String> {
-    let meant: Vec<u32> = cluster.jobs_of(id).map(|job| job.id).collect();
-    if meant.is_empty() {
-        return Err(if verb == "requeue" {
-            format!("Invalid job id specified for job {id}")
-        } else {
-            "slurm_load_jobs error: Invalid job id specified".to_owned()
-        });
+    let script = spool
+        .load_script(job.id)
+        .map_err(|_| refused(1, "Invalid job id specified"))?;
+    if file == ["-"] {
+        let _ = io.out.write_all(&script);
+        return Ok(Exit::OK);
     }
-    for each in meant {
-        if !caller.owns(cluster, &cluster.jobs[&each]) {
-            return Err(format!("Access/permission denied for job {id}"));
-        }
-        let job = cluster.jobs.get_mut(&each).expect("listed above");
-        apply(verb, job, now).map_err(|why| format!("{why} for job {id}"))?;
-    }
-    Ok(())
-}
-
-fn apply(verb: &str, job: &mut Job, now: Time) -> std::result::Result<(), &'static str> {
-    match (verb, job.state) {
-        ("hold", State::Pending) if !job.completing => {
-            job.held = true;
-            job.reason = Reason::JobHeldUser;
-        }
-        ("release", State::Pending) => {
-            job.held = false;
-            job.reason = Reason::None;
-        }
-        ("requeue", State::Running) if !job.request.requeue => {
-            return Err("Requested operation is presently disabled");
-        }
-        ("requeue", State::Running) => job.requeue(now),
-        ("requeue", State::Pending) => return Err("Job is pending execution"),
-        _ => return Err("Job/step already completing or completed"),
-    }
-    Ok(())
+    let name = file
+        .first()
+        .map_or_else(|| format!("slurm-{id}.sh"), |&name| name.to_owned());
+    fs::write(caller.directory.join(&name), script)
+        .map_err(|error| Exit::saying(1, format!("failed to open file `{name}`: {error}")))?;
+    io.say(format!("batch script for job {id} written to {name}"));
+    Ok(Exit::OK)
 }

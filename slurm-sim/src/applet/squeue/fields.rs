@@ -2,28 +2,75 @@
 
 use super::Row;
 use crate::account;
-use crate::applet::Exit;
+use crate::applet::{Exit, Io};
 use crate::clock::Time;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
+use crate::dependency;
 use crate::format::Format;
 use crate::hostlist;
 use crate::job::{Job, MemoryMb, Reason, State};
 use crate::units;
 
-/// Reads a format, refusing fields that squeue does not have.
-pub(super) fn parse(text: &str) -> Result<Format, Exit> {
-    let refuse = |what: &str| {
-        Exit::saying(
-            1,
-            format!("squeue: error: Invalid job format specification: {what}"),
-        )
-    };
-    let format = Format::parse(text).map_err(|rest| refuse(&rest))?;
-    let unknown = format.letters().find(|&letter| header(letter).is_empty());
-    match unknown {
-        Some(unknown) => Err(refuse(&unknown.to_string())),
-        None => Ok(format),
+/// Reads a format.
+pub(super) fn parse(text: &str, io: &mut Io<'_>) -> Result<Format, Exit> {
+    let refuse = |what: &str| Exit::saying(1, format!("{REFUSAL}{what}"));
+    let mut format = Format::parse(text).map_err(|rest| refuse(&rest))?;
+    // What there is not is said, and stays as it is in each line.
+    for stranger in format.settle(|letter| !header(letter).is_empty()) {
+        io.complain(format!("{REFUSAL}{stranger}"));
     }
+    Ok(format)
+}
+
+/// Reads the names of `--Format`; behind one that there is not, nothing is shown.
+pub(super) fn parse_names(text: &str, io: &mut Io<'_>) -> Format {
+    Format::of_names(text, letter).unwrap_or_else(|(understood, stranger)| {
+        io.complain(format!("{REFUSAL}{stranger}"));
+        understood
+    })
+}
+
+const REFUSAL: &str = "squeue: error: Invalid job format specification: ";
+
+/// The letter of a field by its long name, in lower case.
+fn letter(name: &str) -> Option<char> {
+    Some(match name {
+        "account" => 'a',
+        "jobid" => 'A',
+        "jobarrayid" => 'i',
+        "batchhost" => 'B',
+        "numcpus" => 'C',
+        "numnodes" => 'D',
+        "endtime" => 'e',
+        "dependency" => 'E',
+        "arrayjobid" => 'F',
+        "groupname" => 'g',
+        "groupid" => 'G',
+        "oversubscribe" => 'h',
+        "name" => 'j',
+        "comment" => 'k',
+        "arraytaskid" => 'K',
+        "timelimit" => 'l',
+        "timeleft" => 'L',
+        "minmemory" => 'm',
+        "timeused" => 'M',
+        "reqnodes" => 'n',
+        "nodelist" => 'N',
+        "command" => 'o',
+        "partition" => 'P',
+        "prioritylong" => 'Q',
+        "qos" => 'q',
+        "reason" => 'r',
+        "reasonlist" => 'R',
+        "starttime" => 'S',
+        "state" => 'T',
+        "statecompact" => 't',
+        "username" => 'u',
+        "userid" => 'U',
+        "submittime" => 'V',
+        "workdir" => 'Z',
+        _ => return None,
+    })
 }
 
 /// The heading of a field; empty if there is no such field.
@@ -61,7 +108,14 @@ pub(super) fn header(letter: char) -> &'static str {
         'S' => "START_TIME",
         't' => "ST",
         'T' => "STATE",
-        'u' | 'U' => "USER",
+        'H' => "SOCKETS_PER_NODE",
+        'I' => "CORES_PER_SOCKET",
+        'J' => "THREADS_PER_CORE",
+        'O' => "CONTIGUOUS",
+        'u' => "USER",
+        'U' => "UID",
+        'w' => "WCKEY",
+        'W' => "LICENSES",
         'v' => "RESERVATION",
         'V' => "SUBMIT_TIME",
         'x' => "EXC_NODES",
@@ -82,12 +136,21 @@ pub(super) fn cell(letter: char, cluster: &Cluster, row: &Row<'_>, now: Time) ->
     let or_null = |text: &Option<String>| text.clone().unwrap_or_else(null);
     match letter {
         'a' => or_null(&request.account),
-        'A' => job.id.to_string(),
+        // A task that waits has no number of its own yet.
+        'A' => match &job.array {
+            Some(array) if job.state == State::Pending => array.job.to_string(),
+            _ => job.id.to_string(),
+        },
         'i' => row.id(),
         'B' => job.batch_host().map_or_else(|| "n/a".into(), str::to_owned),
         'c' => request.cpus_per_task.unwrap_or(1).to_string(),
+        'C' if request.exclusive && !job.nodes.is_empty() => {
+            let held = job.nodes.iter().map(|node| cluster.cpus_held(job, node));
+            held.sum::<u32>().to_string()
+        }
         'C' => request.cpus().to_string(),
-        'd' | 'y' => "0".into(),
+        'd' | 'O' | 'y' => "0".into(),
+        'E' => dependency::show(job, cluster),
         'D' => job.nodes.len().max(request.node_count as usize).to_string(),
         'e' => job
             .ended
@@ -100,11 +163,12 @@ pub(super) fn cell(letter: char, cluster: &Cluster, row: &Row<'_>, now: Time) ->
             .to_string(),
         'g' => account::group_name(job.gid, &cluster.virtual_users),
         'G' => job.gid.to_string(),
+        'h' if request.exclusive => "NO".into(),
         'h' => "OK".into(),
         'j' => job.name.clone(),
         'k' => or_null(&request.comment),
         'K' => match &job.array {
-            Some(_) if !row.tasks.is_empty() => hostlist::ranges(&row.tasks),
+            Some(array) if !row.tasks.is_empty() => row.tasks(array),
             Some(array) => array.task.to_string(),
             None => "N/A".into(),
         },
@@ -121,8 +185,8 @@ pub(super) fn cell(letter: char, cluster: &Cluster, row: &Row<'_>, now: Time) ->
         'P' => request.partition.clone(),
         'q' => or_null(&request.qos),
         'Q' => job.priority().to_string(),
-        'r' => job.reason.to_string(),
-        'R' if shows_reason(job) => format!("({})", job.reason),
+        'r' => reason(cluster, job),
+        'R' if shows_reason(job) => format!("({})", reason(cluster, job)),
         'R' => hostlist::compress(&job.nodes),
         'S' => start(job, now).map_or_else(|| "N/A".into(), |at| at.to_string()),
         't' => job.state_names().1.into(),
@@ -131,11 +195,23 @@ pub(super) fn cell(letter: char, cluster: &Cluster, row: &Row<'_>, now: Time) ->
         'U' => job.uid.to_string(),
         'V' => job.submitted.to_string(),
         'x' => hostlist::compress(&request.exclude),
+        'H' | 'I' | 'J' => "*".into(),
         'z' => "*:*:*".into(),
         'Z' => request.work_dir.display().to_string(),
         'b' | 'X' => "N/A".into(),
         _ => null(),
     }
+}
+
+/// Why it waits, or how it ended.
+pub(in crate::applet) fn reason(cluster: &Cluster, job: &Job) -> String {
+    if job.reason != Reason::ReqNodeNotAvail {
+        return job.reason.to_string();
+    }
+    let out = |name: &&String| cluster.node(name).is_some_and(Node::is_out);
+    let nodes: Vec<&String> = job.request.nodelist.iter().filter(out).collect();
+    let nodes = hostlist::compress(&nodes);
+    format!("ReqNodeNotAvail, UnavailableNodes:{nodes}")
 }
 
 /// Seconds that the job has run, or ran.
@@ -148,7 +224,11 @@ pub(in crate::applet) fn run_secs(job: &Job, now: Time) -> u64 {
 /// When the job started, or is put to start.
 pub(in crate::applet) fn start(job: &Job, now: Time) -> Option<Time> {
     let put_off = job.state == State::Pending && job.eligible > now;
-    job.started.or_else(|| put_off.then_some(job.eligible))
+    // One that was cancelled before it ran is shown as if it had begun to end then.
+    let never = job.state == State::Cancelled && !job.completing;
+    job.started
+        .or_else(|| put_off.then_some(job.eligible))
+        .or(job.ended.filter(|_| never))
 }
 
 fn limit(job: &Job) -> String {
@@ -171,5 +251,4 @@ fn left(cluster: &Cluster, job: &Job, now: Time) -> String {
 
 fn shows_reason(job: &Job) -> bool {
     matches!(job.state, State::Pending | State::Failed | State::Timeout) && !job.completing
-        || job.state == State::Cancelled && job.nodes.is_empty() && job.reason != Reason::None
 }

@@ -13,11 +13,12 @@ pub(super) fn render(cluster: &Cluster, jobs: &[&Job]) -> String {
         .unwrap_or_default()
         .split('.')
         .collect();
+    let number = |at: usize| version.get(at).and_then(|text| text.parse::<u32>().ok());
     let document = json!({
         "meta": {
             "plugin": {"type": "openapi/v0.0.38", "name": "Slurm OpenAPI v0.0.38"},
             "Slurm": {
-                "version": {"major": version.first(), "minor": version.get(1), "micro": version.get(2)},
+                "version": {"major": number(0), "micro": number(2), "minor": number(1)},
                 "release": version.join("."),
             },
         },
@@ -25,6 +26,12 @@ pub(super) fn render(cluster: &Cluster, jobs: &[&Job]) -> String {
         "jobs": jobs.iter().map(|job| describe(cluster, job)).collect::<Vec<_>>(),
     });
     serde_json::to_string_pretty(&document).expect("string keys")
+}
+
+/// A path as it was asked for, its letters not yet replaced; nothing where it was not.
+fn written_path(job: &Job, pattern: &Option<String>) -> String {
+    let path = pattern.as_ref().map(|path| job.request.work_dir.join(path));
+    path.map_or_else(String::new, |path| path.display().to_string())
 }
 
 fn describe(cluster: &Cluster, job: &Job) -> Value {
@@ -51,7 +58,8 @@ fn describe(cluster: &Cluster, job: &Job) -> Value {
         ("command", json!(text(&request.command))),
         ("comment", json!(text(&request.comment))),
         ("cpus", json!(request.cpus())),
-        ("cpus_per_task", json!(request.cpus_per_task)),
+        // Recorded so, whatever was asked for.
+        ("cpus_per_task", Value::Null),
         ("current_working_directory", json!(request.work_dir)),
         ("eligible_time", json!(job.eligible.unix_seconds())),
         (
@@ -90,12 +98,9 @@ fn describe(cluster: &Cluster, job: &Job) -> Value {
             json!(hostlist::compress(&request.nodelist)),
         ),
         ("restart_cnt", json!(job.restarts)),
-        (
-            "standard_error",
-            json!(output::stderr_path(job).unwrap_or_else(|| output::stdout_path(job))),
-        ),
+        ("standard_error", json!(written_path(job, &request.stderr))),
         ("standard_input", json!(output::stdin_path(job))),
-        ("standard_output", json!(output::stdout_path(job))),
+        ("standard_output", json!(written_path(job, &request.stdout))),
         ("start_time", json!(seconds(job.started))),
         ("state_description", json!("")),
         ("state_reason", json!(job.reason.to_string())),

@@ -12,10 +12,12 @@ use crate::account;
 use crate::clock::Time;
 use crate::cluster::Cluster;
 use crate::getopt::{Known, Operands, Parsed, flag, value};
-use crate::job::{Job, State};
+use crate::job::{ArrayTask, Job, State};
 
 const KNOWN: &[Known] = &[
     value("account", Some('A')),
+    value("clusters", Some('M')),
+    value("Format", Some('O')),
     flag("all", Some('a')),
     flag("array", Some('r')),
     flag("help", None),
@@ -24,6 +26,7 @@ const KNOWN: &[Known] = &[
     flag("long", Some('l')),
     flag("me", None),
     value("name", Some('n')),
+    flag("noconvert", None),
     flag("noheader", Some('h')),
     value("nodelist", Some('w')),
     value("format", Some('o')),
@@ -37,40 +40,67 @@ const KNOWN: &[Known] = &[
     flag("version", Some('V')),
 ];
 
+const USAGE: &str = "\
+Usage: squeue [-A account] [--clusters names] [-i seconds] [--job jobid]
+              [-n name] [-o format] [-p partitions] [--qos qos]
+              [--reservation reservation] [--sort fields] [--start]
+              [--step step_id] [-t states] [-u user_name] [--usage]
+              [-L licenses] [-w nodes] [--federation] [--local] [--sibling]
+\t      [-ahjlrsv]";
+
 const DEFAULT_FORMAT: &str = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R";
 const LONG_FORMAT: &str = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R";
 
-/// Slurm's states beyond those that a simulated job can be in; asking for them finds nothing.
-const OTHER_STATES: [(&str, &str); 13] = [
+/// Slurm's states, in its order. A simulated job cannot be in all; asking for the others finds nothing.
+const STATES: [(&str, &str); 24] = [
+    ("PENDING", "PD"),
+    ("RUNNING", "R"),
     ("SUSPENDED", "S"),
+    ("COMPLETED", "CD"),
+    ("CANCELLED", "CA"),
+    ("FAILED", "F"),
+    ("TIMEOUT", "TO"),
+    ("NODE_FAIL", "NF"),
     ("PREEMPTED", "PR"),
     ("BOOT_FAIL", "BF"),
     ("DEADLINE", "DL"),
     ("OUT_OF_MEMORY", "OOM"),
+    ("COMPLETING", "CG"),
     ("CONFIGURING", "CF"),
     ("RESIZING", "RS"),
     ("RESV_DEL_HOLD", "RD"),
     ("REQUEUED", "RQ"),
     ("REQUEUE_FED", "RF"),
     ("REQUEUE_HOLD", "RH"),
+    ("REVOKED", "RV"),
+    ("SIGNALING", "SI"),
     ("SPECIAL_EXIT", "SE"),
+    ("STAGE_OUT", "SO"),
     ("STOPPED", "ST"),
 ];
 
 pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
     let parsed = super::parse(Applet::Squeue, KNOWN, args, Operands::Anywhere, 1, io)?;
+    if let Some(cluster) = parsed.value("clusters") {
+        return Err(super::no_database(Applet::Squeue, cluster));
+    }
     if let Some(operand) = parsed.operands.first() {
+        io.say(USAGE);
         return Err(Exit::saying(
             1,
             format!("squeue: error: Unrecognized option: {operand}"),
         ));
     }
     let long = parsed.has("long");
+    let named = parsed.value("Format").map(str::to_owned);
     let format = parsed.value("format").map(str::to_owned);
     let format = format.or_else(|| caller.variable("SQUEUE_FORMAT").map(str::to_owned));
     let format =
         format.unwrap_or_else(|| if long { LONG_FORMAT } else { DEFAULT_FORMAT }.to_owned());
-    let format = fields::parse(&format)?;
+    let format = match named {
+        Some(names) => fields::parse_names(&names, io),
+        None => fields::parse(&format, io)?,
+    };
     let states = States::parse(parsed.value("states"))?;
     let wanted: Option<Vec<JobWord>> = match parsed.list("jobs") {
         None => None,
@@ -81,6 +111,16 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
                 .collect::<std::result::Result<_, _>>()?,
         ),
     };
+    if parsed.has("json") {
+        // Filters are not for it: the document has every job that is known.
+        let cluster = caller
+            .spool()
+            .ask()
+            .map_err(unreachable(1, "slurm_load_jobs error: "))?;
+        let all: Vec<&Job> = cluster.jobs.values().collect();
+        io.say(json::render(&cluster, &all));
+        return Ok(Exit::OK);
+    }
     let sort = Sort::parse(parsed.value("sort").unwrap_or("P,t,-p"))?;
 
     let spool = caller.spool();
@@ -96,6 +136,14 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
             "slurm_load_jobs error: Invalid job id specified",
         ));
     }
+    let stranger = parsed
+        .value("nodelist")
+        .and_then(crate::hostlist::expand)
+        .and_then(|names| names.into_iter().find(|name| cluster.node(name).is_none()));
+    if let Some(stranger) = stranger {
+        let why = format!("squeue: error: Invalid node name {stranger}");
+        return Err(Exit::saying(1, why));
+    }
     let filter = Filter::new(&parsed, caller, &cluster, io);
     let mut jobs: Vec<&Job> = cluster
         .jobs
@@ -107,12 +155,8 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
                 .is_none_or(|words| words.iter().any(|word| word.means(job)))
         })
         .collect();
-    jobs.sort_by(|a, b| sort.compare(a, b).then(a.id.cmp(&b.id)));
+    jobs.sort_by(|a, b| sort.compare(a, b).then(a.place().cmp(&b.place())));
 
-    if parsed.has("json") {
-        io.say(json::render(&cluster, &jobs));
-        return Ok(Exit::OK);
-    }
     let now = Time::now();
     if long && !parsed.has("noheader") {
         io.say(now.local("%a %b %d %H:%M:%S %Y"));
@@ -127,6 +171,12 @@ pub(super) fn run(args: &[String], caller: &Caller, io: &mut Io<'_>) -> Result {
 }
 
 fn job_word(word: &str) -> std::result::Result<JobWord, Exit> {
+    // It reads a number as far as it goes.
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = &word[digits..];
+    if digits > 0 && !rest.is_empty() && !rest.starts_with(['_', '.', '+']) {
+        return job_word(&word[..digits]);
+    }
     JobWord::parse(word)
         .ok_or_else(|| Exit::saying(1, format!("squeue: error: Invalid job id: {word}")))
 }
@@ -138,16 +188,17 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Its tasks, and how many of them may run at once.
+    fn tasks(&self, array: &ArrayTask) -> String {
+        let limit = array.at_once.map(|n| format!("%{n}")).unwrap_or_default();
+        format!("{}{limit}", crate::hostlist::ranges(&self.tasks))
+    }
+
     fn id(&self) -> String {
         match &self.job.array {
             None => self.job.id.to_string(),
             Some(array) if self.job.state == State::Pending && !self.tasks.is_empty() => {
-                let limit = array.at_once.map(|n| format!("%{n}")).unwrap_or_default();
-                format!(
-                    "{}_[{}{limit}]",
-                    array.job,
-                    crate::hostlist::ranges(&self.tasks)
-                )
+                format!("{}_[{}]", array.job, self.tasks(array))
             }
             Some(array) => format!("{}_{}", array.job, array.task),
         }
@@ -195,21 +246,15 @@ impl States {
         if text.eq_ignore_ascii_case("all") {
             return Ok(Self::All);
         }
-        let known = || {
-            State::ALL
-                .map(State::names)
-                .into_iter()
-                .chain([("COMPLETING", "CG")])
-                .chain(OTHER_STATES)
-        };
         let name = |word: &str| {
-            known()
+            STATES
+                .into_iter()
                 .find(|(long, short)| {
                     word.eq_ignore_ascii_case(long) || word.eq_ignore_ascii_case(short)
                 })
                 .map(|(long, _)| long)
                 .ok_or_else(|| {
-                    let valid: Vec<&str> = known().map(|(long, _)| long).collect();
+                    let valid: Vec<&str> = STATES.iter().map(|(long, _)| *long).collect();
                     Exit::saying(
                         1,
                         format!(
@@ -305,7 +350,7 @@ impl Sort {
 
     fn compare(&self, a: &Job, b: &Job) -> Ordering {
         let by = |letter: char| match letter {
-            'i' => a.id.cmp(&b.id),
+            'i' => a.place().cmp(&b.place()),
             'j' => a.name.cmp(&b.name),
             'P' => a.request.partition.cmp(&b.request.partition),
             'u' => a.user.cmp(&b.user),
