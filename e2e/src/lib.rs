@@ -15,6 +15,7 @@ pub mod devtools;
 pub mod engine;
 pub mod eventually;
 pub mod evidence;
+pub mod faults;
 pub mod firefox;
 pub mod line;
 pub mod manager;

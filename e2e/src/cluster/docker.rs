@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::{LocalBoxFuture, try_join_all};
-use testcontainers::bollard::models::{HostConfig, Mount as Volume, MountType, PortBinding};
+use testcontainers::bollard::models::{
+    HostConfig, Mount as Volume, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    PortBinding,
+};
 use testcontainers::core::wait::LogWaitStrategy;
 use testcontainers::core::{AccessMode, CmdWaitFor, ExecCommand, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 
 use super::{Cluster, Log, NODES, Need, Site, Tools};
+use crate::faults::Container;
 use crate::owner::Owner;
 use crate::{binaries, eventually};
 
@@ -30,6 +34,9 @@ const IMAGE: (&str, &str) = ("hpc-proxy-e2e", "local");
 
 /// On each container: the process that it belongs to.
 const OWNER_LABEL: &str = "hpc-proxy-e2e.owner";
+
+/// More than stories keep there, and soon filled.
+const HOMES: &str = "size=64m";
 
 /// Four seconds are usual for all three.
 const START: Duration = Duration::from_secs(60);
@@ -78,7 +85,7 @@ impl Cluster for Docker {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
         }
     }
 
@@ -167,6 +174,7 @@ impl Recipe {
                 let volumes = ["/home", "/var/spool/slurm-sim"].map(|target| Volume {
                     target: Some(target.to_owned()),
                     typ: Some(MountType::VOLUME),
+                    volume_options: (target == "/home").then(a_file_system_of_its_own),
                     ..Volume::default()
                 });
                 config.mounts.get_or_insert_default().extend(volumes);
@@ -202,6 +210,19 @@ impl Recipe {
             .iter()
             .cloned()
             .fold(request, ImageExt::with_mount)
+    }
+}
+
+/// So that it can be full, and nothing else with it (tmpfs(5)).
+fn a_file_system_of_its_own() -> MountVolumeOptions {
+    let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", HOMES)];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    MountVolumeOptions {
+        driver_config: Some(MountVolumeOptionsDriverConfig {
+            name: Some("local".to_owned()),
+            options: Some(options.into()),
+        }),
+        ..MountVolumeOptions::default()
     }
 }
 
@@ -278,6 +299,18 @@ impl Site for Running {
             let at_once = lost.stop_with_timeout(Some(0));
             at_once.await.with_context(|| format!("stop {node}"))
         })
+    }
+
+    fn container(&self, host: &str) -> Result<Container> {
+        let node = NODES.iter().position(|name| *name == host);
+        let id = match node.and_then(|index| self.nodes.get(index)) {
+            Some(node) => node.id(),
+            None if host == "login" => self.login.id(),
+            None => bail!("no host {host}"),
+        };
+        let ((name, tag), owner) = (IMAGE, Owner::me());
+        let label = format!("{OWNER_LABEL}={owner}");
+        Ok(Container::new(id, &format!("{name}:{tag}"), &label))
     }
 
     /// By the command-line client: a failed story is shown while its runtime goes down.

@@ -123,7 +123,7 @@ pub(crate) async fn a_node_dies_and_its_job_moves(cluster: &impl Cluster) -> Sto
 
     // Slurm's own delays are minutes.
     let hasty = "slurm-sim control requeue-delay 1; slurm-sim control node-timeout 2";
-    world.site().loses("node01").await?;
+    world.loses("node01").await?;
     world.site().administers(hasty).await?;
     let moved = |now: &e2e::user::Session| {
         now.phase == "connected" && now.node.as_deref() == Some("node02")
