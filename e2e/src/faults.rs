@@ -22,8 +22,6 @@ pub mod program {
     pub const PROXY: &str = "hpc-proxy .*--verbose";
     /// The IDE.
     pub const IDE: &str = "ide-stand-in .*--(host|socket-path)";
-    /// The shell that runs a job's script.
-    pub const JOB: &str = "slurm_script|/job[0-9]*/script";
 }
 
 /// Neither frames for the old address nor ours get through: an address change is not told to anybody,

@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod browser;
+pub mod chaos;
 pub mod child;
 pub mod chromium;
 pub mod cluster;
