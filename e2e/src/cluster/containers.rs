@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::{LocalBoxFuture, try_join_all};
-use testcontainers::bollard::models::{HostConfig, Mount as Volume, MountType, PortBinding};
+use testcontainers::bollard::models::{
+    HostConfig, Mount as Volume, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    PortBinding,
+};
 use testcontainers::core::wait::LogWaitStrategy;
 use testcontainers::core::{AccessMode, CmdWaitFor, ExecCommand, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
@@ -19,6 +22,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, Image, Imag
 
 use super::scheduler::Scheduler;
 use super::{Log, NODES, Site, Tools};
+use crate::faults::Container;
 use crate::owner::Owner;
 use crate::{binaries, eventually};
 
@@ -32,6 +36,9 @@ const TAG: &str = "local";
 
 /// On each container: the process that it belongs to.
 const OWNER_LABEL: &str = "hpc-proxy-e2e.owner";
+
+/// More than stories keep there, and soon filled.
+const HOMES: &str = "size=64m";
 
 /// Four seconds are usual for all three.
 const START: Duration = Duration::from_secs(60);
@@ -142,6 +149,7 @@ impl Recipe {
                 let volumes = shared.iter().map(|target| Volume {
                     target: Some((*target).to_owned()),
                     typ: Some(MountType::VOLUME),
+                    volume_options: (*target == "/home").then(a_file_system_of_its_own),
                     ..Volume::default()
                 });
                 config.mounts.get_or_insert_default().extend(volumes);
@@ -178,6 +186,19 @@ impl Recipe {
         told.fold(request, |request, (name, value)| {
             request.with_env_var(name, value)
         })
+    }
+}
+
+/// So that it can be full, and nothing else with it (tmpfs(5)).
+fn a_file_system_of_its_own() -> MountVolumeOptions {
+    let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", HOMES)];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    MountVolumeOptions {
+        driver_config: Some(MountVolumeOptionsDriverConfig {
+            name: Some("local".to_owned()),
+            options: Some(options.into()),
+        }),
+        ..MountVolumeOptions::default()
     }
 }
 
@@ -261,6 +282,19 @@ impl Site for Running {
             let at_once = lost.stop_with_timeout(Some(0));
             at_once.await.with_context(|| format!("stop {node}"))
         })
+    }
+
+    fn container(&self, host: &str) -> Result<Container> {
+        let node = NODES.iter().position(|name| *name == host);
+        let container = match node.and_then(|index| self.nodes.get(index)) {
+            Some(node) => node,
+            None if host == "login" => &self.login,
+            None => bail!("no host {host}"),
+        };
+        let (image, owner) = (container.image(), Owner::me());
+        let image = format!("{}:{}", image.name(), image.tag());
+        let label = format!("{OWNER_LABEL}={owner}");
+        Ok(Container::new(container.id(), &image, &label))
     }
 
     /// By the command-line client: a failed story is shown while its runtime goes down.

@@ -27,7 +27,7 @@ impl Cluster for Docker {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => false,
         }
     }

@@ -29,7 +29,7 @@ impl Cluster for Slurm {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => false,
         }
     }
@@ -64,7 +64,7 @@ impl Cluster for SlurmCgroup {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => freezer::is_there(),
         }
     }
