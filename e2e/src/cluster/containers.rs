@@ -58,6 +58,15 @@ pub(super) struct Kind {
     pub(super) environment: Vec<(&'static str, String)>,
     /// What is run on the login node when the nodes are gone.
     pub(super) at_the_end: Option<String>,
+    /// What is run there when a node is frozen or thawed, as Docker does so for what it has started alone.
+    pub(super) has_jobs: Option<fn(&str, JobsAre) -> String>,
+}
+
+/// What becomes of the jobs of a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum JobsAre {
+    Frozen,
+    Thawed,
 }
 
 /// Brings one up. Its hosts can be reached; its Slurm may need longer.
@@ -80,6 +89,7 @@ pub(super) async fn start(dir: &Path, kind: Kind) -> Result<Running> {
         ssh_config,
         scheduler: recipe.kind.scheduler,
         at_the_end: recipe.kind.at_the_end,
+        has_jobs: recipe.kind.has_jobs,
         tools: Tools {
             hpc_proxy: "hpc-proxy".to_owned(),
             ide: "ide-stand-in".to_owned(),
@@ -233,7 +243,17 @@ pub(super) struct Running {
     ssh_config: PathBuf,
     scheduler: Scheduler,
     at_the_end: Option<String>,
+    has_jobs: Option<fn(&str, JobsAre) -> String>,
     tools: Tools,
+}
+
+impl Running {
+    async fn has_jobs(&self, node: &str, state: JobsAre) -> Result<()> {
+        if let Some(line) = self.has_jobs {
+            self.administers(&line(node, state)).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Site for Running {
@@ -281,6 +301,20 @@ impl Site for Running {
             let lost = lost.with_context(|| format!("no node {node}"))?;
             let at_once = lost.stop_with_timeout(Some(0));
             at_once.await.with_context(|| format!("stop {node}"))
+        })
+    }
+
+    fn freezes<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.container(node)?.pauses().await?;
+            self.has_jobs(node, JobsAre::Frozen).await
+        })
+    }
+
+    fn thaws<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.has_jobs(node, JobsAre::Thawed).await?;
+            self.container(node)?.goes_on().await
         })
     }
 

@@ -73,6 +73,7 @@ async fn start(dir: &Path, capabilities: &'static [&str]) -> Result<Box<dyn Site
         of_machine: &[],
         environment: Vec::new(),
         at_the_end: None,
+        has_jobs: None,
     };
     Ok(Box::new(containers::start(dir, kind).await?))
 }
