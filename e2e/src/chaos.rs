@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, Need};
+use crate::ssh::Remote;
 use crate::world::World;
 
 mod check;
@@ -21,7 +22,7 @@ mod walk;
 
 use dice::Dice;
 use model::Model;
-use step::Step;
+use step::{At, Step};
 
 /// For each step. A network that was cut takes ssh 20 s to notice; the rest is for a busy machine.
 const HEALS: Duration = Duration::from_secs(45);
@@ -45,6 +46,8 @@ struct Walk {
     containers: bool,
     /// Whether two users' servers on one node need ports of their own.
     shared_localhost: bool,
+    /// A server that somebody else has on the node of a session.
+    trap: Option<(At, Remote)>,
 }
 
 /// Takes steps for so long, each told to `tells` before and after; the number of steps.
@@ -70,6 +73,7 @@ pub async fn walk<C: Cluster>(
         model: Model::new(),
         containers: cluster.meets(Need::Containers),
         shared_localhost,
+        trap: None,
     };
     let (start, mut steps) = (Instant::now(), 0);
     while start.elapsed() < time {

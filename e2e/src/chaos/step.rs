@@ -40,6 +40,7 @@ pub(super) enum Fault {
     NodeSlow(&'static str, Duration),
     HomesFull(Duration),
     HomeReadOnly(usize, Duration),
+    PortTaken(At, Duration),
 }
 
 impl Step {
@@ -108,6 +109,7 @@ impl Fault {
                 (3, Fault::NodeSlow(node, moment)),
                 (3, Fault::HomesFull(moment)),
                 (3, Fault::HomeReadOnly(at.0, moment)),
+                (4, Fault::PortTaken(at, moment)),
             ]);
         }
         Some(dice.one_of(all))
@@ -178,6 +180,9 @@ impl Fault {
             Fault::NodeCutOff(node, time) => format!("{node} is cut off for {time:?}"),
             Fault::NodeSlow(node, time) => format!("{node} is slow for {time:?}"),
             Fault::HomesFull(time) => format!("the homes are full for {time:?}"),
+            Fault::PortTaken(at, time) => {
+                format!("a port at {} is somebody else's for {time:?}", of(at))
+            }
             Fault::HomeReadOnly(who, time) => {
                 format!("{}'s home is read-only for {time:?}", name(who))
             }

@@ -15,6 +15,9 @@ use crate::faults::program;
 use crate::processes::{self, Process};
 use crate::user::{Session, User};
 
+/// None of the ports that anybody wants in a walk.
+pub(super) const TRAP: u16 = 5700;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// For a node that is lost: Slurm's own delays are minutes. Too hasty for a node that is only frozen.
@@ -202,6 +205,7 @@ impl Walk {
             Fault::NodeCutOff(node, _) => world.cuts_off(node).await?,
             Fault::NodeSlow(node, _) => world.slows_down(node, 500).await?,
             Fault::HomesFull(_) => world.fills_the_homes().await?,
+            Fault::PortTaken(at, _) => self.port_is_taken(at).await?,
             Fault::HomeReadOnly(who, _) => {
                 let name = self.model.people[who].name;
                 world.makes_read_only(name).await?;
@@ -238,6 +242,11 @@ impl Walk {
                 tokio::time::sleep(time).await;
                 world.makes_room().await
             }
+            Fault::PortTaken(_, time) => {
+                tokio::time::sleep(time).await;
+                self.trap = None;
+                Ok(())
+            }
             Fault::HomeReadOnly(who, time) => {
                 tokio::time::sleep(time).await;
                 world.makes_writable(self.model.people[who].name).await
@@ -253,6 +262,18 @@ impl Walk {
         }
     }
 
+    /// The other user has something there that she could take for her own.
+    async fn port_is_taken(&mut self, at: At) -> Result<()> {
+        let other = (at.0 + 1) % self.model.people.len();
+        let text = self.model.new_secret(other);
+        let now = self.now(at).await?;
+        let name = self.model.people[other].name;
+        let address = ("0.0.0.0", TRAP);
+        let trap = self.world.gives_away(now.node()?, address, name, &text);
+        self.trap = Some((at, trap.await?));
+        self.is_not_trapped().await
+    }
+
     fn ssh(&self, which: impl Fn(&Process) -> bool) {
         let below = processes::below(self.world.manager().pid());
         let all = below.iter().filter(|it| it.is("ssh") && which(it));
@@ -260,7 +281,9 @@ impl Walk {
     }
 
     async fn leases_are_deleted(&mut self, who: usize) -> Result<()> {
-        self.user(who).on("login", "rm -rf ~/.hpc-proxy").await?;
+        // A proxy that puts its own back at once leaves a directory that is not empty.
+        let delete = "rm -rf ~/.hpc-proxy 2>/dev/null; :";
+        self.user(who).on("login", delete).await?;
         let person = &mut self.model.people[who];
         // Of two, the one that looks last puts its own back.
         if person.seats.iter().flatten().count() > 1 {
