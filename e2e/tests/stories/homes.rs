@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Need};
 use e2e::devserver::{LiveServer, page};
 use e2e::eventually;
 use e2e::story::Story;
+use e2e::user::User;
 use e2e::world::World;
 use serde_json::json;
 
@@ -94,6 +95,7 @@ pub(crate) async fn a_lease_is_seen_late(cluster: &impl Cluster) -> Story {
         .await?;
     let first = alice.opens_vscode().await?;
     ensure!(first.node()? == "node01", "not the first node: {first:?}");
+    is_seen_late(&alice).await?;
     let lease = format!("~/.hpc-proxy/job-{}.json", first.job()?);
     let late = alice.on("login", &format!("cat {lease}")).await?;
 
@@ -115,6 +117,22 @@ pub(crate) async fn a_lease_is_seen_late(cluster: &impl Cluster) -> Story {
     alice.browser().gets(ide).await?.sees("on node02");
     world.shows_leases_at_once("alice").await?;
     world.ends_cleanly().await
+}
+
+/// The copy is made anew at some time: of three files, one at least is not seen at once.
+async fn is_seen_late(alice: &User<'_>) -> Result<()> {
+    let (mut late, look) = (false, "cat ~/.hpc-proxy/mark.log 2>/dev/null; :");
+    for mark in ["1", "2", "3"] {
+        let write = format!("echo {mark} >~/.hpc-proxy/mark.log");
+        alice.on("node01", &write).await?;
+        late |= alice.on("login", look).await?.trim() != mark;
+    }
+    ensure!(late, "the login node sees all at once");
+    eventually!(10, "the login node sees what is there", {
+        let seen = alice.on("login", look).await?;
+        ensure!(seen.trim() == "3", "{seen}");
+        Ok(())
+    })
 }
 
 /// Dated by a clock that is an hour fast, or a day slow: the lease is found and believed by what it proves, a
