@@ -39,7 +39,7 @@ check: lint build
     cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies) + binary(generic)'
 
 # Everything
-test: lint fixtures images build
+test: lint fixtures images build instructions
     cargo nextest run --workspace
 
 # The stories on the embedded cluster; takes names of tests
@@ -97,12 +97,18 @@ images: fixtures
     @slurm-sim/image/engine.sh .cache/dockerd.log
     @slurm-sim/image/build.sh
 
-# Build the static hpc-proxy that ships, into dist/
+# Write the manual pages and completions of hpc-proxy anew from its command line
+reference:
+    HPC_PROXY_WRITE_REFERENCE=1 cargo nextest run --workspace -E 'package(hpc-proxy) & test(the_manual_and_the_completions)'
+
+# Build what ships into dist/: the static hpc-proxy, packages, a list of contents, checksums
 dist:
-    cargo build --release --package hpc-proxy --bin hpc-proxy
-    install -D {{ programs }}/release/hpc-proxy dist/hpc-proxy
-    # A cluster's C library may be older than any we build on: nothing may be left to find at run time.
-    ldd dist/hpc-proxy 2>&1 | grep -E 'statically linked|not a dynamic executable'
+    @proxy/packaging/build all dist
+
+# Prove what `dist` has built: the same bytes from another place, in an empty image, each package installed
+dist-check:
+    @slurm-sim/image/engine.sh .cache/dockerd.log
+    @proxy/packaging/check dist
 
 # Build the container image of the manager, hpc-manager:local
 manager-image:
@@ -114,6 +120,11 @@ manager-image:
 # What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
 bench *ARGS: release
     {{ programs }}/release/bench "$@"
+
+# Whether a request costs more instructions than it did, by callgrind; --write keeps the counts
+instructions *ARGS:
+    cargo build --profile counted --package hpc-proxy --example instructions
+    {{ programs }}/counted/examples/instructions proxy/benches/instructions.txt "$@"
 
 # What the proxy withstands, at full size; takes names of scenarios and `--scale X`
 soak *ARGS: release

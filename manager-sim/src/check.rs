@@ -1,6 +1,7 @@
 //! What a configuration means, in plain words, and what is wrong with the files that it names.
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::{
     auth::{header::TrustedHeader, token_file},
-    cluster::Ssh,
+    cluster::{Squeue, Ssh},
     config::{ConfigErrors, Listen, Serve},
     front::Front,
     job::script::IdeKind,
@@ -197,6 +198,25 @@ impl Report {
         }
     }
 
+    fn squeue(&mut self, logins: &[Ssh]) {
+        let all = logins.iter().filter_map(|ssh| ssh.squeue.as_ref());
+        let all: BTreeSet<_> = all.collect();
+        for Squeue { login, key } in all {
+            self.says(format!(
+                "squeue is asked as {login} about the jobs of all users of that cluster; it must be shown them \
+                 (PrivateData, slurm.conf(5))."
+            ));
+            if let Some(key) = key
+                && let Err(error) = check_key(key)
+            {
+                self.errs(
+                    format!("bad `squeue-key` of `{login}`: {error}"),
+                    "give a private key of this account's alone: `chmod 600`",
+                );
+            }
+        }
+    }
+
     fn users(&mut self, logins: &[Ssh], local_port: u16) {
         for ssh in logins {
             let key = ssh
@@ -221,6 +241,7 @@ impl Report {
                 );
             }
         }
+        self.squeue(logins);
         let mut configs: Vec<&PathBuf> = logins
             .iter()
             .filter_map(|ssh| ssh.config.as_ref())

@@ -62,6 +62,17 @@ pub struct Ssh {
     pub transport: Transport,
     /// The hpc-proxy program on its nodes.
     pub hpc_proxy: String,
+    /// Who asks squeue about its jobs, if it does not itself.
+    pub squeue: Option<Squeue>,
+}
+
+/// An account that asks squeue for all users of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Squeue {
+    /// It, and its login node.
+    pub login: Login,
+    /// The key that opens it, as with [`Ssh::key`].
+    pub key: Option<PathBuf>,
 }
 
 impl Ssh {
@@ -103,6 +114,17 @@ impl Ssh {
             ]);
         }
         words
+    }
+
+    /// How ssh is called for the account that asks squeue, if that is another.
+    pub(crate) fn watcher(&self) -> Option<Self> {
+        let Squeue { login, key } = self.squeue.clone()?;
+        Some(Self {
+            login,
+            key,
+            squeue: None,
+            ..self.clone()
+        })
     }
 
     /// The same account on a node of the cluster.
@@ -346,6 +368,7 @@ mod tests {
             key: None,
             transport: Transport::Login,
             hpc_proxy: "hpc-proxy".into(),
+            squeue: None,
         };
         let line = |ssh: &Ssh| {
             let command = ssh.client(&[], "true");
@@ -375,6 +398,7 @@ mod tests {
             key: Some("/keys/alice".into()),
             transport: Transport::Jump,
             hpc_proxy: "hpc-proxy".into(),
+            squeue: None,
         };
         let jump = ssh.jump("/run/a.ctl").unwrap();
         assert_eq!(

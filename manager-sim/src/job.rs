@@ -20,10 +20,12 @@ use crate::{
     session::id::SessionId,
 };
 
-pub mod queue;
+mod queue;
 mod resources;
 pub mod script;
 
+pub use queue::Due;
+use queue::Queue;
 pub use resources::{Gres, Memory, NotAnOption, OptionName, OptionValue, Resources, TimeLimit};
 
 /// What squeue prints: fields without free text first, the reason (free text) last.
@@ -32,6 +34,10 @@ const SQUEUE_FORMAT: &str = "%i|%T|%N|%L|%r";
 /// What Slurm's commands say when no controller takes their connection (slurm_errno.h,
 /// `SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR`): nothing was done.
 const NO_CONTROLLER: &str = "Unable to contact slurm controller (connect failure)";
+/// How long a cluster's controller is left alone between two questions about everybody's jobs.
+const CLUSTER_PAUSE: Duration = Duration::from_secs(2);
+/// Jobs in one command: Linux takes 128 KiB for an argument (execve(2)), and a number has ten digits.
+const LONGEST_LIST: usize = 5000;
 /// How much of a tool's words a person is shown.
 const LONGEST_WORDS: usize = 400;
 
@@ -169,18 +175,66 @@ pub async fn find(cluster: &Cluster, id: &SessionId) -> Result<Vec<Named>, JobEr
 /// What squeue says of a job, or why it does not: a controller that is down is not a job that is gone.
 pub type Answer = Result<Told, Arc<JobError>>;
 
-/// Asks how the account's `jobs` fare, in one command.
-pub async fn poll(cluster: &Cluster, mut jobs: BTreeSet<JobId>) -> BTreeMap<JobId, Answer> {
+/// Whose jobs an account asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Its own.
+    Own,
+    /// Those of all users of the cluster.
+    Everybodys,
+}
+
+/// Who asks squeue about jobs, for all who wait for an answer.
+#[derive(Debug)]
+pub struct Watch {
+    cluster: Arc<Cluster>,
+    whose: Whose,
+    queue: Queue<Answer>,
+}
+
+impl Watch {
+    /// As this account.
+    pub fn new(cluster: Arc<Cluster>, whose: Whose) -> Self {
+        let queue = match whose {
+            Whose::Own => Queue::default(),
+            // There is always somebody who launches.
+            Whose::Everybodys => Queue::with_pause(CLUSTER_PAUSE),
+        };
+        Self {
+            cluster,
+            whose,
+            queue,
+        }
+    }
+
+    /// What squeue says of `job` once an answer is due, see [`Queue::told`].
+    pub async fn told(&self, job: JobId, due: &Due) -> Answer {
+        let ask = |jobs| poll(&self.cluster, self.whose, jobs);
+        self.queue.told(job, due, ask).await
+    }
+
+    /// Its account.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+/// Asks how `jobs` fare, in as few commands as hold them.
+async fn poll(
+    cluster: &Cluster,
+    whose: Whose,
+    mut jobs: BTreeSet<JobId>,
+) -> BTreeMap<JobId, Answer> {
     let mut answers = BTreeMap::new();
     if jobs.len() > 1 {
-        match cluster.run(&list_command(&jobs), b"").await {
-            Ok(output) => answers = listed(&jobs, &output),
-            Err(error) => {
-                let error = Arc::new(error.into());
-                return jobs
-                    .into_iter()
-                    .map(|job| (job, Err(Arc::clone(&error))))
-                    .collect();
+        let all: Vec<JobId> = jobs.iter().copied().collect();
+        for some in all.chunks(LONGEST_LIST) {
+            match cluster.run(&list_command(some, whose), b"").await {
+                Ok(output) => answers.extend(listed(some, &output)),
+                Err(error) => {
+                    let error = Arc::new(error.into());
+                    answers.extend(some.iter().map(|job| (*job, Err(Arc::clone(&error)))));
+                }
             }
         }
     }
@@ -335,14 +389,18 @@ fn status(job: JobId, output: &Output) -> Result<Told, JobError> {
 }
 
 /// By `--me` the controller looks at one user's jobs only; for a list alone it sends those of everybody.
-fn list_command(jobs: &BTreeSet<JobId>) -> String {
+fn list_command(jobs: &[JobId], whose: Whose) -> String {
     let jobs: Vec<_> = jobs.iter().map(ToString::to_string).collect();
     let jobs = jobs.join(",");
-    format!("squeue -h -t all --me -j {jobs} -o '{SQUEUE_FORMAT}'")
+    let me = match whose {
+        Whose::Own => "--me ",
+        Whose::Everybodys => "",
+    };
+    format!("squeue -h -t all {me}-j {jobs} -o '{SQUEUE_FORMAT}'")
 }
 
 /// What a list says of `jobs`: of all of them that the controller does not answer, else of those in it.
-fn listed(jobs: &BTreeSet<JobId>, output: &Output) -> BTreeMap<JobId, Answer> {
+fn listed(jobs: &[JobId], output: &Output) -> BTreeMap<JobId, Answer> {
     if output.status != 0 {
         let error = Arc::new(refused("squeue", output));
         return match *error {
@@ -586,9 +644,10 @@ mod tests {
 
     #[test]
     fn a_list_tells_of_the_jobs_in_it() {
-        let jobs: BTreeSet<JobId> = ["46", "47", "48"].map(|job| job.parse().unwrap()).into();
-        let command = list_command(&jobs);
-        assert!(command.contains(" --me -j 46,47,48 "), "{command}");
+        let jobs: [JobId; 3] = ["46", "47", "48"].map(|job| job.parse().unwrap());
+        let command = |whose| list_command(&jobs, whose);
+        assert!(command(Whose::Own).contains(" --me -j 46,47,48 "));
+        assert!(command(Whose::Everybodys).contains(" all -j 46,47,48 "));
         let of = |output| {
             let answers = listed(&jobs, &output).into_iter();
             let of = answers.map(|(job, answer)| (job.to_string(), answer.is_ok()));

@@ -101,7 +101,7 @@ impl NodeName {
 }
 
 /// An account on a login node, `alice@login`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Login {
     /// The account.
     pub user: UserName,

@@ -22,7 +22,6 @@ use http::{
     HeaderValue, Response, StatusCode,
     header::{LOCATION, RETRY_AFTER, SET_COOKIE},
 };
-use tokio::time::timeout;
 
 use crate::{
     auth::{By, Claims, Known, SignedIn, tokens::Refusal},
@@ -49,8 +48,6 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 const LONGEST_CALL_BYTES: usize = 4096;
 /// How long the manager's page waits for news of the dev servers: it is kept current once it is there.
 const LIST_HASTE: Duration = Duration::from_millis(50);
-/// How long it waits for the first list of them, without which it can be read.
-const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// The page that lists the dev servers of the selected session.
 const PORTS: &str = "/port/";
 /// The path under which the IDE is served.
@@ -324,16 +321,10 @@ impl Router {
         let user = &known.user;
         let seen = self.selected(user, &head.fields);
         // A page must come, whatever became of the way to the node.
-        let servers = async {
-            if let Ok(upstream) = upstream(seen.as_ref())
-                && let Some(servers) = upstream.servers_soon(LIST_HASTE).await
-            {
-                return Ok(Some(servers));
-            }
-            servers(seen.as_ref()).await
+        let servers = match upstream(seen.as_ref()) {
+            Ok(upstream) => upstream.servers_soon(LIST_HASTE).await,
+            Err(_) => None,
         };
-        let servers = timeout(LIST_PATIENCE, servers).await;
-        let servers = servers.ok().and_then(Result::ok).flatten();
         let addresses = self.addresses(own);
         let address = |port| addresses.of(seen.as_ref()?, port);
         let all = self.sessions.list(user);

@@ -20,8 +20,7 @@ use tracing::Instrument;
 use crate::{
     cluster::{Cluster, Gate, Ssh, SshError},
     job::{
-        self, Answer, JobId, Log, Resources,
-        queue::Queue,
+        self, JobId, Log, Resources, Watch, Whose,
         script::{IdeKind, Script},
     },
     local_end::Address,
@@ -80,6 +79,8 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Sessions {
     accounts: BTreeMap<UserName, Account>,
+    /// Who asks squeue for all users of a cluster, each by the account that does.
+    watches: BTreeMap<String, Arc<Watch>>,
     terms: Terms,
     place: Place,
     store: Arc<Store>,
@@ -96,7 +97,7 @@ struct Place {
 }
 
 /// An account on a cluster, and who asks squeue about it.
-type Way = (Arc<Cluster>, Arc<Queue<Answer>>);
+type Way = (Arc<Cluster>, Arc<Watch>);
 
 #[derive(Debug)]
 struct Account {
@@ -152,18 +153,37 @@ impl Sessions {
         let start = SessionId::random()?;
         let mut accounts: BTreeMap<UserName, Account> = BTreeMap::new();
         let mut gates: BTreeMap<HostName, Arc<Gate>> = BTreeMap::new();
+        let mut watches: BTreeMap<String, Arc<Watch>> = BTreeMap::new();
         for ssh in logins {
             let account = accounts.entry(ssh.user.clone()).or_insert_with(|| Account {
                 clusters: Vec::new(),
                 sessions: Mutex::default(),
             });
             let (name, number) = (ssh.cluster.clone(), account.clusters.len());
-            let control = format!("{}-{}{number}.ctl", ssh.user, &start.as_str()[..4]);
+            let start = &start.as_str()[..4];
+            let control = format!("{}-{start}{number}.ctl", ssh.user);
             let gate = Arc::clone(gates.entry(ssh.login.host.clone()).or_default());
+            let watcher = ssh.watcher();
             let cluster = Cluster::new(ssh, &state_dir.join(control), gate)?;
-            account
-                .clusters
-                .push((name, (Arc::new(cluster), Arc::default())));
+            let cluster = Arc::new(cluster);
+            let watch = match watcher {
+                None => Arc::new(Watch::new(Arc::clone(&cluster), Whose::Own)),
+                Some(watcher) => match watches.get(&watcher.login.to_string()) {
+                    Some(watch) => Arc::clone(watch),
+                    None => {
+                        // No user is called that.
+                        let control = format!("@squeue-{start}{}.ctl", watches.len());
+                        let gate = gates.entry(watcher.login.host.clone()).or_default();
+                        let account = watcher.login.to_string();
+                        let asks =
+                            Cluster::new(watcher, &state_dir.join(control), Arc::clone(gate))?;
+                        let watch = Arc::new(Watch::new(Arc::new(asks), Whose::Everybodys));
+                        watches.insert(account, Arc::clone(&watch));
+                        watch
+                    }
+                },
+            };
+            account.clusters.push((name, (cluster, watch)));
         }
         let place = Place {
             state_dir: state_dir.to_owned(),
@@ -171,6 +191,7 @@ impl Sessions {
         };
         let sessions = Self {
             accounts,
+            watches,
             terms,
             place,
             store,
@@ -443,6 +464,9 @@ impl Sessions {
             for (_, (cluster, _)) in &account.clusters {
                 cluster.close().await;
             }
+        }
+        for watch in self.watches.values() {
+            watch.cluster().close().await;
         }
         self.store.settled().await;
         left

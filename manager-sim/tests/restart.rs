@@ -341,6 +341,46 @@ async fn several_sessions_are_bounded_and_nobody_elses_business() {
     assert!(site.lines("cancelled").is_empty());
 }
 
+// What a controller sees of a lab does not grow with its users.
+#[tokio::test]
+async fn one_account_asks_squeue_for_all_users_of_a_cluster() {
+    let mut site = Site::new();
+    let file = "[[cluster]]\nname = 'big'\nlogin = 'login'\nsqueue-as = 'watcher'\n\
+                [[user]]\nname = 'alice'\n[[user]]\nname = 'bob'\n";
+    site.sets("manager.toml", file);
+    let file = site.path("manager.toml").to_str().unwrap().to_owned();
+    site.logins = vec!["--config", file.leak()];
+    let manager = site.starts().await;
+    let bob = browser();
+    manager.signs_in(&bob, 1).await;
+    manager.launches(json!({})).await;
+    manager.awaits("pending").await;
+    let bob = Manager {
+        browser: bob,
+        url: manager.url.clone(),
+        links: Vec::new(),
+        process: manager.process,
+    };
+    bob.launches(json!({})).await;
+    bob.awaits("pending").await;
+    awaits("one question is about both", || {
+        let asked = site.lines("squeued");
+        asked.iter().any(|asked| asked.contains(" -j 1,2 "))
+    });
+    let start = Instant::now();
+    let before = site.lines("squeued").len();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = site.lines("squeued");
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.starts_with("watcher@login -h ")),
+        "{asked:?}"
+    );
+    let most = start.elapsed().as_secs() / 2 + 1;
+    assert!(asked.len() as u64 - before as u64 <= most, "{asked:?}");
+}
+
 #[tokio::test]
 async fn the_end_of_what_a_job_printed_is_shown() {
     let site = Site::new();

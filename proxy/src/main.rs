@@ -16,6 +16,8 @@ mod listen;
 mod local;
 mod log;
 mod node;
+#[cfg(test)]
+mod reference;
 mod serve;
 mod socket_path;
 mod state_dir;

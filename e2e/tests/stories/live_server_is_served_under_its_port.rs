@@ -3,6 +3,7 @@
 use anyhow::ensure;
 use e2e::cluster::Cluster;
 use e2e::devserver::LiveServer;
+use e2e::eventually;
 use e2e::story::Story;
 use e2e::world::World;
 
@@ -27,10 +28,9 @@ pub(crate) async fn live_server_is_served_under_its_port(cluster: &impl Cluster)
         ports.iter().any(|&listed| *listed == port),
         "{port} is not in {listed}"
     );
-    alice
-        .browser()
-        .gets("/")
-        .await?
-        .sees(&format!("/port/{port}/"));
+    eventually!(10, "the page lists it", {
+        let list = alice.browser().gets("/").await?;
+        list.shows(&format!("/port/{port}/"))
+    })?;
     world.ends_cleanly().await
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::Cluster;
-use e2e::devserver::{LiveServer, Running, page};
+use e2e::devserver::{LiveServer, Running};
 use e2e::eventually;
 use e2e::story::Story;
 use e2e::user::{Session, User};
 use e2e::world::World;
 use serde_json::json;
+
+use crate::the_tunnel_drops::serves_again;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -162,29 +164,4 @@ async fn prompt_look(user: &User<'_>) -> Result<Session> {
     let took = start.elapsed();
     ensure!(took < PROMPT, "the page took {took:?}");
     Ok(now)
-}
-
-/// The same job serves under the same address: what is there already, what changes, and the IDE.
-async fn serves_again(alice: &User<'_>, live: &Running, before: &Session) -> Result<()> {
-    eventually!(25, "the page is back", {
-        let page = alice.browser().gets(&live.path("")).await?;
-        let refused = [502, 503].contains(&page.status);
-        ensure!(
-            page.status == 200 || refused,
-            "neither there nor refused: {page}"
-        );
-        page.shows("still here")
-    })?;
-    let after = alice.awaits("connected").await?;
-    ensure!(after.job()? == before.job()?, "another job: {after:?}");
-    let mut socket = alice.browser().connects(&live.path("/ws")).await?;
-    socket.awaits(SOON, |text| text == "connected").await?;
-    alice
-        .saves(&live.file("index.html"), &page("newer")?)
-        .await?;
-    socket.awaits(SOON, |text| text == "reload").await?;
-    alice.browser().gets(&live.path("")).await?.sees("newer");
-    let well = |now: &Session| now.phase == "connected" && now.reason.is_none();
-    alice.awaits_session("no trouble is left", well).await?;
-    Ok(())
 }

@@ -53,8 +53,12 @@ pub(crate) async fn two_users_have_the_same_ports(cluster: &impl Cluster) -> Sto
         pages.has_status(200).is_of_type("text/html");
         let script = user.browser().gets(&format!("{ui}js/app.js")).await?;
         script.sees("BrowserSync");
-        let list = user.browser().gets("/").await?;
-        list.sees(&live).sees(&sync).sees(&ui);
+        eventually!(10, "the page lists them", {
+            let list = user.browser().gets("/").await?;
+            list.shows(&live)?;
+            list.shows(&sync)?;
+            list.shows(&ui)
+        })?;
     }
 
     // She saves pages, he saves style sheets, at the same time: each browser hears of its own kind.
@@ -168,17 +172,13 @@ pub(crate) async fn two_users_share_a_node(cluster: &impl Cluster) -> Story {
         .lacks("alice has this page");
 
     // Each list holds one's own and nothing else.
-    alice
-        .browser()
-        .gets("/")
-        .await?
-        .sees("/port/5500/")
-        .lacks("/port/5501/");
-    bob.browser()
-        .gets("/")
-        .await?
-        .sees("/port/5501/")
-        .lacks("/port/5500/");
+    for (user, own, other) in [(&alice, 5500, 5501), (&bob, 5501, 5500)] {
+        eventually!(10, "the list holds one's own", {
+            let list = user.browser().gets("/").await?;
+            list.lacks(&format!("/port/{other}/"));
+            list.shows(&format!("/port/{own}/"))
+        })?;
+    }
 
     // One's end is not the other's.
     alice.cancels().await?;

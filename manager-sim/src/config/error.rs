@@ -59,6 +59,17 @@ pub enum ConfigError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A setting of one cluster is wrong.
+    #[error("bad `{setting}` of the `[[cluster]]` called `{}`", cluster.escape_debug())]
+    OfCluster {
+        /// Which.
+        setting: &'static str,
+        /// Whose.
+        cluster: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Every address, or one that no browser can be pointed at by name: then a name is needed.
     #[error("`{0}` is no address to open in a browser; --host gives this manager's name")]
     NoHost(IpAddr),
@@ -102,7 +113,9 @@ impl ConfigError {
             Self::ParseSetting { .. } => {
                 "`hpc-manager --help` tells the settings, the README those of tables".into()
             }
-            Self::Setting { setting, .. } | Self::OfUser { setting, .. } => of_setting(setting),
+            Self::Setting { setting, .. }
+            | Self::OfUser { setting, .. }
+            | Self::OfCluster { setting, .. } => of_setting(setting),
             Self::NoHost(_) => "give `host`, such as `hpc.example.org`".into(),
             Self::NoUrl => "give `url`, such as `https://hpc.example.org`".into(),
             Self::NoLogin => {
@@ -130,6 +143,10 @@ fn of_setting(setting: &str) -> String {
         "url" => "give scheme and name, such as `https://hpc.example.org`",
         "subdomains" => "give a domain, such as `apps.example.org`, without `*.`",
         "login" => "give an account and a login node, such as `alice@login.example.org`",
+        "squeue-as" => "give the name of an account on the login node, such as `hpc-manager`",
+        "squeue-key" => {
+            "give `squeue-as` too, and the absolute path of its key, in plain characters"
+        }
         "ssh-config" | "key" => "give the absolute path of a file, in plain characters",
         "ide-kind" => "take `vscode` or `other`",
         "ide-command" | "hpc-proxy-command" => "leave the NUL byte out",

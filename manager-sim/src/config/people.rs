@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::{Gathered, error::ConfigError, parse, parse_all};
 use crate::{
-    cluster::Ssh,
-    names::{ClusterName, HostName, Login, UserName},
+    cluster::{Squeue, Ssh},
+    names::{ClusterName, HostName, Login, NotALogin, UserName},
     transport::Transport,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct ClusterSettings {
     login: String,
     ssh_config: Option<PathBuf>,
     transport: Option<String>,
+    squeue_as: Option<String>,
+    squeue_key: Option<PathBuf>,
 }
 
 /// Why a user has no account that we could use.
@@ -42,6 +44,8 @@ enum NoAccount {
     WhichCluster,
     #[error("`{0}` is not a path that ssh takes as it is")]
     NotLiteral(PathBuf),
+    #[error("no `squeue-as` says whose key it is")]
+    NobodysKey,
 }
 
 struct Cluster {
@@ -49,6 +53,7 @@ struct Cluster {
     host: HostName,
     config: Option<PathBuf>,
     transport: Option<Transport>,
+    squeue: Option<Squeue>,
 }
 
 /// How ssh is called where neither a user nor a cluster says otherwise.
@@ -92,6 +97,7 @@ pub(super) fn accounts(
             key: None,
             transport: usual.transport,
             hpc_proxy: usual.hpc_proxy.to_owned(),
+            squeue: None,
         });
     }
     for settings in users {
@@ -101,10 +107,36 @@ pub(super) fn accounts(
 }
 
 fn cluster(settings: ClusterSettings) -> Result<Cluster, ConfigError> {
+    let host: HostName = parse("cluster.login", &settings.login)?;
+    let of_cluster =
+        |setting, why: Box<dyn std::error::Error + Send + Sync>| ConfigError::OfCluster {
+            setting,
+            cluster: settings.name.clone(),
+            source: why,
+        };
+    let key = settings.squeue_key.clone();
+    if let Some(key) = key.as_deref().filter(|key| !is_literal(key)) {
+        return Err(of_cluster(
+            "squeue-key",
+            NoAccount::NotLiteral(key.to_owned()).into(),
+        ));
+    }
+    let squeue = match &settings.squeue_as {
+        Some(account) => {
+            let login = format!("{account}@{host}").parse();
+            let login = login.map_err(|error: NotALogin| of_cluster("squeue-as", error.into()))?;
+            Some(Squeue { login, key })
+        }
+        None if key.is_some() => {
+            return Err(of_cluster("squeue-key", NoAccount::NobodysKey.into()));
+        }
+        None => None,
+    };
     Ok(Cluster {
         name: parse("cluster.name", &settings.name)?,
-        host: parse("cluster.login", &settings.login)?,
+        host,
         config: settings.ssh_config,
+        squeue,
         transport: settings
             .transport
             .map(|name| parse("cluster.transport", &name))
@@ -145,8 +177,7 @@ fn user(
         (Some(login), None) => login.parse(),
         (None, None) => return Err(no_account("user.cluster", NoAccount::WhichCluster)),
     };
-    let login: Login =
-        login.map_err(|error: crate::names::NotALogin| wrong("login", error.into()))?;
+    let login: Login = login.map_err(|error: NotALogin| wrong("login", error.into()))?;
     // A login node of another cluster is not reached by this one's configuration.
     let cluster = cluster.filter(|cluster| cluster.host == login.host);
     let config = cluster.and_then(|cluster| cluster.config.clone());
@@ -165,6 +196,7 @@ fn user(
             .and_then(|cluster| cluster.transport)
             .unwrap_or(usual.transport),
         hpc_proxy: usual.hpc_proxy.to_owned(),
+        squeue: cluster.and_then(|cluster| cluster.squeue.clone()),
     })
 }
 
@@ -235,18 +267,40 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_may_have_an_account_that_asks_squeue() {
+        let text = "[[cluster]]\nname = 'big'\nlogin = 'login.big'\nsqueue-as = 'watcher'\n\
+                    squeue-key = '/keys/watcher'\n[[user]]\nname = 'alice'\n\
+                    [[user]]\nname = 'bob'\nlogin = 'bob@elsewhere'\n";
+        let Written { user, cluster } = toml::from_str(text).unwrap();
+        let usual = Usual {
+            config: None,
+            transport: Transport::Login,
+            hpc_proxy: "hpc-proxy",
+        };
+        let accounts = accounts(&[], user, cluster, usual, &mut Gathered::default());
+        let watcher = accounts[0].watcher().unwrap();
+        assert_eq!(watcher.login.to_string(), "watcher@login.big");
+        assert_eq!(watcher.key.as_deref(), Some(Path::new("/keys/watcher")));
+        assert!(accounts[1].watcher().is_none());
+    }
+
+    #[test]
     fn whatever_is_wrong_is_told_at_once() {
         let text = format!(
             "{BIG}{SMALL}{SMALL}[[cluster]]\nname = 'x'\nlogin = '-oX=y'\n\
              [[user]]\nname = 'nowhere'\n[[user]]\nname = '-l'\n\
              [[user]]\nname = 'a'\ncluster = 'huge'\n\
              [[user]]\nname = 'b'\nlogin = 'b@-oX'\n\
-             [[user]]\nname = 'c'\ncluster = 'big'\nkey = '~/.ssh/%h'\n"
+             [[user]]\nname = 'c'\ncluster = 'big'\nkey = '~/.ssh/%h'\n\
+             [[cluster]]\nname = 'y'\nlogin = 'y'\nsqueue-as = '-x'\n\
+             [[cluster]]\nname = 'z'\nlogin = 'z'\nsqueue-key = '/k'\n"
         );
         let told = read(&text).unwrap_err();
         let wants = [
             "cluster `small` is there twice",
             "bad `cluster.login`",
+            "bad `squeue-as` of the `[[cluster]]` called `y`",
+            "no `squeue-as` says whose",
             "called `nowhere`: neither `login` nor",
             "bad `user.name`",
             "no `[[cluster]]` called `huge`",

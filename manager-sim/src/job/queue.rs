@@ -1,11 +1,12 @@
-//! squeue, asked once for all jobs of an account that somebody waits for: whoever wants to know first asks
-//! for the others too. So a controller sees as many commands as there are accounts, not as there are
-//! sessions. What is asked, and when, is not its business.
+//! squeue, asked once for all jobs of an account, or of a whole cluster, that somebody waits for: whoever
+//! wants to know first asks for the others too. So a controller sees as many commands as there are accounts
+//! or clusters, not as there are sessions. What is asked, and when, is not its business.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -41,25 +42,33 @@ impl Due {
 
 /// Those who wait for answers of kind `A`.
 #[derive(Debug)]
-pub struct Queue<A> {
+pub(super) struct Queue<A> {
     waiting: Mutex<Vec<(JobId, oneshot::Sender<A>)>>,
-    /// Held by whoever asks.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by whoever asks: from when on the next may.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+    /// Between one answer and the next question.
+    pause: Duration,
 }
 
 impl<A> Default for Queue<A> {
     fn default() -> Self {
-        Self {
-            waiting: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-        }
+        Self::with_pause(Duration::ZERO)
     }
 }
 
 impl<A> Queue<A> {
+    /// One that leaves the controller alone for so long after each answer.
+    pub(super) fn with_pause(pause: Duration) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            pause,
+        }
+    }
+
     /// What `ask` brings about `job` once an answer is due, or what it brought another before. It is
     /// never older than this call.
-    pub async fn told<Asking>(
+    pub(super) async fn told<Asking>(
         &self,
         job: JobId,
         due: &Due,
@@ -72,10 +81,14 @@ impl<A> Queue<A> {
             let mut answer = self.wait(job);
             let turn = async {
                 due.comes().await;
-                self.turn.lock().await
+                let turn = self.turn.lock().await;
+                if let Some(from) = *turn {
+                    sleep_until(from).await;
+                }
+                turn
             };
             // An error: whoever asked was stopped halfway.
-            let turn = tokio::select! {
+            let mut turn = tokio::select! {
                 biased;
                 told = &mut answer => match told {
                     Ok(told) => return told,
@@ -84,6 +97,7 @@ impl<A> Queue<A> {
                 turn = turn => turn,
             };
             self.ask(&ask).await;
+            *turn = Some(Instant::now() + self.pause);
             drop(turn);
             if let Ok(told) = answer.await {
                 return told;
@@ -119,8 +133,6 @@ impl<A> Queue<A> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{task::JoinSet, time::sleep};
 
     use super::*;
@@ -189,6 +201,18 @@ mod tests {
         first.join_all().await;
         second.join_all().await;
         assert_eq!(slurm.asked(), [vec!["1"], vec!["1", "2"]]);
+    }
+
+    // Sessions of a whole cluster come one after the other, and each is in a hurry.
+    #[tokio::test(start_paused = true)]
+    async fn a_controller_is_left_alone_between_two_questions() {
+        let queue = Arc::new(Queue::with_pause(Duration::from_secs(2)));
+        let slurm = Arc::default();
+        let start = Instant::now();
+        all(&queue, &slurm, &[0]).join_all().await;
+        all(&queue, &slurm, &[0, 0]).join_all().await;
+        assert_eq!(slurm.asked(), [vec!["1"], vec!["1", "2"]]);
+        assert_eq!(start.elapsed().as_secs(), 1 + 2 + 1);
     }
 
     #[tokio::test(start_paused = true)]

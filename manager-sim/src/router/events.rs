@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{LIST_PATIENCE, Router, api, own_host::Addresses, servers};
+use super::{Router, api, own_host::Addresses, servers};
 use crate::{
     auth::{Known, SignedIn},
     names::UserName,
@@ -43,6 +43,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(300);
 /// How often the proxy is asked for its list, which takes a connection through the tunnel.
 const LIST_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the first state waits for the first list of them, without which it can be read.
+const LIST_PATIENCE: Duration = Duration::from_millis(700);
 /// Proxies on the way close what is silent for a minute; a browser that is gone is found out.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After so long a reader asks anew, and is asked anew who it is.

@@ -1,6 +1,7 @@
 //! A whole manager but for its ssh: raw clients, and a raw peer in place of a session's proxy.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use tokio::time::timeout;
 
 use hpc_proxy::{
     accept,
@@ -94,6 +95,7 @@ impl Front {
             key: None,
             transport: Transport::Login,
             hpc_proxy: "hpc-proxy".into(),
+            squeue: None,
         };
         let terms = Terms {
             script: Script::default(),

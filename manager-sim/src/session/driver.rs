@@ -14,11 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cluster::{Cluster, SshError},
-    job::{
-        self, Answer, JobError, JobId, JobStatus, Resources, Told,
-        queue::{Due, Queue},
-        script::IdeKind,
-    },
+    job::{self, Due, JobError, JobId, JobStatus, Resources, Told, Watch, script::IdeKind},
     lease::{self, Lease, LeaseError},
     local_end::{Address, LocalEnd},
     names::NodeName,
@@ -127,7 +123,7 @@ enum Outcome {
 /// The driver of one session.
 pub struct Driver {
     cluster: Arc<Cluster>,
-    queue: Arc<Queue<Answer>>,
+    watch: Arc<Watch>,
     store: Arc<Store>,
     order: Order,
     view: watch::Sender<View>,
@@ -166,9 +162,9 @@ pub struct Reins {
 }
 
 impl Driver {
-    /// A driver that keeps its session in `store`, and asks squeue by way of the account's `queue`.
+    /// A driver that keeps its session in `store`, and has `watch` ask squeue.
     pub fn new(
-        (cluster, queue): (Arc<Cluster>, Arc<Queue<Answer>>),
+        (cluster, watch): (Arc<Cluster>, Arc<Watch>),
         store: Arc<Store>,
         order: Order,
         reins: Reins,
@@ -182,7 +178,7 @@ impl Driver {
         } = reins;
         Self {
             cluster,
-            queue,
+            watch,
             store,
             order,
             view,
@@ -520,7 +516,7 @@ impl Driver {
     }
 
     fn poll_after(&mut self, pause: Duration, job: JobId) {
-        let (cluster, queue) = (Arc::clone(&self.cluster), Arc::clone(&self.queue));
+        let watch = Arc::clone(&self.watch);
         let now = Instant::now();
         let due = Due {
             late: now + pause,
@@ -528,8 +524,7 @@ impl Driver {
             looked: Arc::clone(&self.looked),
         };
         let poll = self.tasks.spawn(async move {
-            let ask = |jobs| job::poll(&cluster, jobs);
-            match queue.told(job, &due, ask).await {
+            match watch.told(job, &due).await {
                 Ok(told) => Outcome::Told(told),
                 Err(error) => Outcome::Event(Event::PollFailed(chain(&*error))),
             }

@@ -5,8 +5,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 use super::command;
 
-/// The remote command is the last argument.
-const SSH: &str = "for command; do :; done; cd \"$HOME\" && exec sh -c \"$command\"\n";
+/// The remote command is the last argument, the account the one before.
+const SSH: &str = r#"
+for word; do LOGIN=$command command=$word; done
+export LOGIN
+cd "$HOME" && exec sh -c "$command"
+"#;
 /// Waits, takes the job, and waits once more before it says so, each as long as a file says.
 const SBATCH: &str = r#"
 cd "$CLUSTER" || exit
@@ -20,6 +24,7 @@ echo "$id"
 "#;
 const SQUEUE: &str = r#"
 cd "$CLUSTER" || exit
+echo "$LOGIN $*" >>squeued
 if [ -e down ]; then echo 'Unable to contact slurm controller' >&2; exit 1; fi
 wanted=.
 for word; do
@@ -29,7 +34,7 @@ for word; do
 done
 while read -r id its state; do
   if [ "$its" = "$name" ]; then echo "$id|$state"; fi
-  if [ "$id" = "$job" ]; then echo "$id|$state||1:00:00|Resources"; fi
+  case ,$job, in *,$id,*) echo "$id|$state||1:00:00|Resources" ;; esac
 done <jobs
 "#;
 const SCANCEL: &str = r#"cd "$CLUSTER" || exit
@@ -41,6 +46,7 @@ sed -i "s/^\($1 .*\) PENDING$/\1 CANCELLED/" jobs
 pub(crate) struct Site {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) flags: Vec<&'static str>,
+    pub(crate) logins: Vec<&'static str>,
 }
 
 impl Site {
@@ -58,8 +64,11 @@ impl Site {
             let executable = fs::Permissions::from_mode(0o700);
             fs::set_permissions(bin.join(name), executable).unwrap();
         }
-        let flags = Vec::new();
-        let site = Self { directory, flags };
+        let site = Self {
+            directory,
+            flags: Vec::new(),
+            logins: vec!["--login", "alice@login", "--login", "bob@login"],
+        };
         site.sets("jobs", "");
         site
     }
@@ -79,9 +88,7 @@ impl Site {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = self.tool();
-        command
-            .args(["--login", "alice@login", "--login", "bob@login"])
-            .args(&self.flags);
+        command.args(&self.logins).args(&self.flags);
         command
     }
 
