@@ -19,6 +19,7 @@ mod dice;
 mod model;
 mod step;
 mod walk;
+mod weather;
 
 use dice::Dice;
 use model::Model;
@@ -87,10 +88,8 @@ pub async fn walk<C: Cluster>(
             walk.settles().await
         };
         taken.await.with_context(|| {
-            format!(
-                "step {steps}, {told}; again: just chaos SEED={seed}, on {}",
-                cluster.name()
-            )
+            let on = cluster.name();
+            format!("step {steps}, {told}; again: just chaos SEED={seed} CLUSTER={on}")
         })?;
         tells(&format!("{:>11} after {:.1?}", "well", begun.elapsed()));
     }

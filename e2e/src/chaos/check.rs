@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::model::Person;
-use super::walk::TRAP;
+use super::weather::TRAP;
 use super::{HEALS, LetIn, Walk};
 use crate::eventually::until_ok;
 use crate::processes;

@@ -115,6 +115,28 @@ impl Fault {
         Some(dice.one_of(all))
     }
 
+    /// How long it lasts, where that was thrown.
+    pub(super) fn time(self) -> Option<Duration> {
+        match self {
+            Fault::ControllerDown(time)
+            | Fault::WireCut(time)
+            | Fault::NodeFrozen(_, time)
+            | Fault::NodeCutOff(_, time)
+            | Fault::NodeSlow(_, time)
+            | Fault::HomesFull(time)
+            | Fault::HomeReadOnly(_, time)
+            | Fault::PortTaken(_, time) => Some(time),
+            Fault::TunnelKilled
+            | Fault::SshKilled
+            | Fault::LeasesDeleted(_)
+            | Fault::SshdRestarted
+            | Fault::NodeLost(_)
+            | Fault::ProxyKilled(_)
+            | Fault::IdeKilled(_)
+            | Fault::ManagerKilled => None,
+        }
+    }
+
     /// Whether there is a time at which it has begun and is not over.
     fn lasts(self) -> bool {
         !matches!(
