@@ -1,6 +1,6 @@
 //! A seeded random walk: users launch, serve, browse, reload and cancel, while faults fall.
 //!
-//! After each step a [`Model`] tells what must be: each user sees exactly their own content, no lease,
+//! After each step a model tells what must be: each user sees exactly their own content, no lease,
 //! tunnel or job is left over, and everything heals within its deadline. The same seed takes the same
 //! steps: they are chosen by the dice and the model alone, and a step is over when the world is as the
 //! model has it.
