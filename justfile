@@ -39,7 +39,7 @@ check: lint build
     cargo nextest run --workspace -E 'not package(e2e) + binary(dependencies) + binary(generic)'
 
 # Everything
-test: lint fixtures images build
+test: lint fixtures images build instructions
     @.ci/tests --workspace
 
 # The stories on the embedded cluster; takes names of tests
@@ -132,6 +132,11 @@ manager-image:
 # What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
 bench *ARGS: release
     {{ programs }}/release/bench "$@"
+
+# Whether a request costs more instructions than it did, by callgrind; --write keeps the counts
+instructions *ARGS:
+    cargo build --profile counted --package hpc-proxy --example instructions
+    {{ programs }}/counted/examples/instructions proxy/benches/instructions.txt "$@"
 
 # What the proxy withstands, at full size; takes names of scenarios and `--scale X`
 soak *ARGS: release

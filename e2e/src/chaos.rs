@@ -1,6 +1,6 @@
 //! A seeded random walk: users launch, serve, browse, reload and cancel, while faults fall.
 //!
-//! After each step a [`Model`] tells what must be: each user sees exactly their own content, no lease,
+//! After each step a model tells what must be: each user sees exactly their own content, no lease,
 //! tunnel or job is left over, and everything heals within its deadline. The same seed takes the same
 //! steps: they are chosen by the dice and the model alone, and a step is over when the world is as the
 //! model has it.
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, Need};
+use crate::ssh::Remote;
 use crate::world::World;
 
 mod check;
@@ -18,10 +19,11 @@ mod dice;
 mod model;
 mod step;
 mod walk;
+mod weather;
 
 use dice::Dice;
 use model::Model;
-use step::Step;
+use step::{At, Step};
 
 /// For each step. A network that was cut takes ssh 20 s to notice; the rest is for a busy machine.
 const HEALS: Duration = Duration::from_secs(45);
@@ -45,6 +47,8 @@ struct Walk {
     containers: bool,
     /// Whether two users' servers on one node need ports of their own.
     shared_localhost: bool,
+    /// A server that somebody else has on the node of a session.
+    trap: Option<(At, Remote)>,
 }
 
 /// Takes steps for so long, each told to `tells` before and after; the number of steps.
@@ -70,6 +74,7 @@ pub async fn walk<C: Cluster>(
         model: Model::new(),
         containers: cluster.meets(Need::Containers),
         shared_localhost,
+        trap: None,
     };
     let (start, mut steps) = (Instant::now(), 0);
     while start.elapsed() < time {
@@ -83,10 +88,8 @@ pub async fn walk<C: Cluster>(
             walk.settles().await
         };
         taken.await.with_context(|| {
-            format!(
-                "step {steps}, {told}; again: just chaos SEED={seed}, on {}",
-                cluster.name()
-            )
+            let on = cluster.name();
+            format!("step {steps}, {told}; again: just chaos SEED={seed} CLUSTER={on}")
         })?;
         tells(&format!("{:>11} after {:.1?}", "well", begun.elapsed()));
     }

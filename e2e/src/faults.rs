@@ -51,6 +51,15 @@ const REFRESH: &str = "cd /run/homes/USER/.hpc-proxy && while [ -d /run/late ]; 
     done";
 const AT_ONCE: &str = "umount --lazy /home/USER/.hpc-proxy /run/late /run/homes && rmdir /run/late";
 
+/// What a host whose clock is off leaves behind: stamps, on files and in a lease. The kernel has one clock of
+/// this kind for all containers (time_namespaces(7) shifts only the monotonic ones), and what is put before a
+/// program's calls by the linker does not get between a static program and the kernel.
+const MISDATE: &str = "cd ~/.hpc-proxy && for it in job-*.json; do
+      started=$(sed 's/.*\"started\":\\([0-9]*\\).*/\\1/' \"$it\") &&
+      text=$(sed \"s/\\(\\\"started\\\":\\)[0-9]*/\\1$((started + BY))/\" \"$it\") &&
+      printf '%s\\n' \"$text\" >\"$it\"; done &&
+    find ~/.hpc-proxy ~/sites -exec touch -d 'BY seconds' {} +";
+
 impl World {
     /// Ends a node with all that runs on it, as a power cut does.
     ///
@@ -202,6 +211,16 @@ impl World {
         login.runs("pkill -f '^bash -c cd /run/homes'").await?;
         self.operates_on("login", &AT_ONCE.replace("USER", user))
             .await
+    }
+
+    /// Dates what a user's programs have published and what they serve as by a clock that is off by so many
+    /// seconds.
+    ///
+    /// # Errors
+    /// They have no session, or no dev server.
+    pub async fn misdates(&self, user: &str, seconds: i64) -> Result<()> {
+        let command = MISDATE.replace("BY", &seconds.to_string());
+        self.user(user).on("login", &command).await.map(drop)
     }
 
     /// Has somebody take an address on a host before whoever wants it; what is there says `text` to whoever

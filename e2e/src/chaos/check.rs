@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::model::Person;
+use super::weather::TRAP;
 use super::{HEALS, LetIn, Walk};
 use crate::eventually::until_ok;
 use crate::processes;
@@ -104,6 +105,19 @@ impl Walk {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Where a port is somebody else's, its user is told so.
+    pub(super) async fn is_not_trapped(&self) -> Result<()> {
+        let Some((at, _)) = &self.trap else {
+            return Ok(());
+        };
+        let user = self.world.user(self.model.people[at.0].name);
+        let path = format!("/s/{}/port/{TRAP}/", self.model.seat(*at).id);
+        let page = user.browser().gets(&path).await?;
+        self.model.lets_nobody_in(Some(at.0), &page)?;
+        ensure!(page.status == 403, "{page}");
         Ok(())
     }
 

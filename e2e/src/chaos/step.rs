@@ -40,6 +40,7 @@ pub(super) enum Fault {
     NodeSlow(&'static str, Duration),
     HomesFull(Duration),
     HomeReadOnly(usize, Duration),
+    PortTaken(At, Duration),
 }
 
 impl Step {
@@ -108,9 +109,32 @@ impl Fault {
                 (3, Fault::NodeSlow(node, moment)),
                 (3, Fault::HomesFull(moment)),
                 (3, Fault::HomeReadOnly(at.0, moment)),
+                (4, Fault::PortTaken(at, moment)),
             ]);
         }
         Some(dice.one_of(all))
+    }
+
+    /// How long it lasts, where that was thrown.
+    pub(super) fn time(self) -> Option<Duration> {
+        match self {
+            Fault::ControllerDown(time)
+            | Fault::WireCut(time)
+            | Fault::NodeFrozen(_, time)
+            | Fault::NodeCutOff(_, time)
+            | Fault::NodeSlow(_, time)
+            | Fault::HomesFull(time)
+            | Fault::HomeReadOnly(_, time)
+            | Fault::PortTaken(_, time) => Some(time),
+            Fault::TunnelKilled
+            | Fault::SshKilled
+            | Fault::LeasesDeleted(_)
+            | Fault::SshdRestarted
+            | Fault::NodeLost(_)
+            | Fault::ProxyKilled(_)
+            | Fault::IdeKilled(_)
+            | Fault::ManagerKilled => None,
+        }
     }
 
     /// Whether there is a time at which it has begun and is not over.
@@ -178,6 +202,9 @@ impl Fault {
             Fault::NodeCutOff(node, time) => format!("{node} is cut off for {time:?}"),
             Fault::NodeSlow(node, time) => format!("{node} is slow for {time:?}"),
             Fault::HomesFull(time) => format!("the homes are full for {time:?}"),
+            Fault::PortTaken(at, time) => {
+                format!("a port at {} is somebody else's for {time:?}", of(at))
+            }
             Fault::HomeReadOnly(who, time) => {
                 format!("{}'s home is read-only for {time:?}", name(who))
             }

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::model::{Seat, Served};
-use super::step::{At, Fault, Step};
+use super::step::{At, Step};
 use super::{HEALS, Walk};
 use crate::cluster::Order;
 use crate::devserver::{LiveServer, page};
 use crate::eventually::until_ok;
-use crate::faults::program;
-use crate::processes::{self, Process};
 use crate::user::{Session, User};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -36,11 +34,11 @@ impl Walk {
         }
     }
 
-    fn user(&self, who: usize) -> User<'_> {
+    pub(super) fn user(&self, who: usize) -> User<'_> {
         self.world.user(self.model.people[who].name)
     }
 
-    async fn now(&self, at: At) -> Result<Session> {
+    pub(super) async fn now(&self, at: At) -> Result<Session> {
         let id = &self.model.seat(at).id;
         self.user(at.0).session_called(id).await
     }
@@ -150,7 +148,7 @@ impl Walk {
     }
 
     /// Waits until the job has come up again, as new.
-    async fn moves(&mut self, at: At, before: &Session) -> Result<()> {
+    pub(super) async fn moves(&mut self, at: At, before: &Session) -> Result<()> {
         let moved = until_ok(HEALS, "it has come up again", async || {
             let now = self.now(at).await?;
             ensure!(now.phase == "connected" && now.ide != before.ide, "{now:?}");
@@ -159,172 +157,6 @@ impl Walk {
         moved.await?;
         self.model.seat_mut(at).server = None;
         self.model.people[at.0].published_last = Some(at.1);
-        Ok(())
-    }
-
-    async fn falls(&mut self, fault: Fault, ends: Option<At>) -> Result<()> {
-        self.begins(fault).await?;
-        if let Some(at) = ends {
-            // A manager that was killed is asked as soon as it is there again.
-            let id = &self.model.seat(at).id;
-            self.user(at.0).cancels_called(id).await?;
-        }
-        let looked = self.glimpses().await;
-        self.is_over(fault).await?;
-        looked?;
-        if let Some(at) = ends {
-            self.model.leaves(at);
-        }
-        Ok(())
-    }
-
-    async fn begins(&mut self, fault: Fault) -> Result<()> {
-        let world = &mut self.world;
-        match fault {
-            Fault::TunnelKilled => self.ssh(|it| !it.values_of("-L").is_empty()),
-            Fault::SshKilled => self.ssh(|_| true),
-            Fault::LeasesDeleted(who) => self.leases_are_deleted(who).await?,
-            Fault::SshdRestarted => world.restarts_sshd().await?,
-            Fault::ControllerDown(_) => world.stops_the_controller().await?,
-            Fault::WireCut(_) => world.wire().cut(),
-            Fault::NodeFrozen(node, _) => world.freezes(node).await?,
-            Fault::NodeLost(node) => self.node_is_lost(node).await?,
-            Fault::ProxyKilled(at) => self.is_killed(at, true).await?,
-            Fault::IdeKilled(at) => self.is_killed(at, false).await?,
-            Fault::ManagerKilled => {
-                let port = world.manager().port()?;
-                world.manager_is_killed()?;
-                world.manager_starts_again(port).await?;
-            }
-            Fault::NodeCutOff(node, _) => world.cuts_off(node).await?,
-            Fault::NodeSlow(node, _) => world.slows_down(node, 500).await?,
-            Fault::HomesFull(_) => world.fills_the_homes().await?,
-            Fault::HomeReadOnly(who, _) => {
-                let name = self.model.people[who].name;
-                world.makes_read_only(name).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn is_over(&mut self, fault: Fault) -> Result<()> {
-        let world = &self.world;
-        match fault {
-            Fault::ControllerDown(time) => {
-                tokio::time::sleep(time).await;
-                world.starts_the_controller().await
-            }
-            Fault::WireCut(time) => {
-                tokio::time::sleep(time).await;
-                world.wire().mend();
-                Ok(())
-            }
-            Fault::NodeFrozen(node, time) => {
-                tokio::time::sleep(time).await;
-                world.thaws(node).await
-            }
-            Fault::NodeCutOff(node, time) => {
-                tokio::time::sleep(time).await;
-                world.connects_again(node).await
-            }
-            Fault::NodeSlow(node, time) => {
-                tokio::time::sleep(time).await;
-                world.speeds_up(node).await
-            }
-            Fault::HomesFull(time) => {
-                tokio::time::sleep(time).await;
-                world.makes_room().await
-            }
-            Fault::HomeReadOnly(who, time) => {
-                tokio::time::sleep(time).await;
-                world.makes_writable(self.model.people[who].name).await
-            }
-            Fault::TunnelKilled
-            | Fault::SshKilled
-            | Fault::LeasesDeleted(_)
-            | Fault::SshdRestarted
-            | Fault::NodeLost(_)
-            | Fault::ProxyKilled(_)
-            | Fault::IdeKilled(_)
-            | Fault::ManagerKilled => Ok(()),
-        }
-    }
-
-    fn ssh(&self, which: impl Fn(&Process) -> bool) {
-        let below = processes::below(self.world.manager().pid());
-        let all = below.iter().filter(|it| it.is("ssh") && which(it));
-        all.for_each(Process::kill);
-    }
-
-    async fn leases_are_deleted(&mut self, who: usize) -> Result<()> {
-        self.user(who).on("login", "rm -rf ~/.hpc-proxy").await?;
-        let person = &mut self.model.people[who];
-        // Of two, the one that looks last puts its own back.
-        if person.seats.iter().flatten().count() > 1 {
-            person.published_last = None;
-        }
-        Ok(())
-    }
-
-    /// What ran there comes up again, there or elsewhere, as new.
-    async fn node_is_lost(&mut self, node: &str) -> Result<()> {
-        let mut there = Vec::new();
-        for (at, _) in self.model.seats() {
-            let now = self.now(at).await?;
-            if now.node.as_deref() == Some(node) {
-                there.push((at, now));
-            }
-        }
-        self.world.loses(node).await?;
-        let site = self.world.site();
-        site.orders(Order::RequeueWithoutDelay).await?;
-        site.orders(Order::GiveUp(node)).await?;
-        let left = format!("squeue -h -t R -w {node} -o %i");
-        let given_up = until_ok(HEALS, "Slurm gives the node up", async || {
-            let left = site.administers(&left).await?;
-            ensure!(left.is_empty(), "{left}");
-            anyhow::Ok(())
-        });
-        given_up.await?;
-        self.glimpses().await?;
-        self.world.regains(node).await?;
-        self.world.site().orders(Order::TakeBack(node)).await?;
-        for (at, before) in &there {
-            self.moves(*at, before).await?;
-            let person = &mut self.model.people[at.0];
-            if person.seats.iter().flatten().count() > 1 {
-                person.published_last = None;
-            }
-        }
-        Ok(())
-    }
-
-    /// One of the two programs of a job: the job ends, and what it can it tidies up.
-    async fn is_killed(&mut self, at: At, is_proxy: bool) -> Result<()> {
-        let (user, now) = (self.user(at.0), self.now(at).await?);
-        let (node, job) = (now.node()?, now.job()?);
-        // Of this job alone.
-        if is_proxy {
-            let record = format!("cat ~/.hpc-proxy/job-{job}.json");
-            let record: Value = serde_json::from_str(&user.on("login", &record).await?)?;
-            user.on(node, &format!("kill -KILL {}", record["pid"]))
-                .await?;
-        } else {
-            let ide = format!("{}.*job-{job}[.]ide", program::IDE);
-            self.world.kills(node, user.name(), &ide).await?;
-        }
-        let ended = until_ok(HEALS, "the session ends", async || {
-            let now = self.now(at).await?;
-            ensure!(now.phase == "ended" && now.reason.is_some(), "{now:?}");
-            anyhow::Ok(())
-        });
-        ended.await?;
-        if is_proxy {
-            self.model.untidy.insert(now.job()?.to_owned());
-            let last = self.model.people[at.0].published_last;
-            self.model.people[at.0].untidy |= last == Some(at.1) || last.is_none();
-        }
-        self.model.leaves(at);
         Ok(())
     }
 }

@@ -294,7 +294,10 @@ impl Site for Running {
     fn stop(self: Box<Self>) -> LocalBoxFuture<'static, Result<()>> {
         Box::pin(async move {
             for daemon in self.regained.into_inner() {
-                daemon.end().await?;
+                // Its node may have been lost once more.
+                if processes::by_id(daemon.pid()).is_some() {
+                    daemon.end().await?;
+                }
             }
             self.up.end().await
         })

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Need, Order};
-use e2e::devserver::LiveServer;
+use e2e::devserver::{LiveServer, page};
 use e2e::eventually;
 use e2e::story::Story;
+use e2e::user::User;
 use e2e::world::World;
 use serde_json::json;
 
 use super::the_tunnel_drops::tunnel_of;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// Full: what runs serves on, a launch fails and says so, and what was deleted meanwhile comes back whole
 /// once there is room.
@@ -92,6 +95,7 @@ pub(crate) async fn a_lease_is_seen_late(cluster: &impl Cluster) -> Story {
         .await?;
     let first = alice.opens_vscode().await?;
     ensure!(first.node()? == "node01", "not the first node: {first:?}");
+    is_seen_late(&alice).await?;
     let lease = format!("~/.hpc-proxy/job-{}.json", first.job()?);
     let late = alice.on("login", &format!("cat {lease}")).await?;
 
@@ -112,5 +116,61 @@ pub(crate) async fn a_lease_is_seen_late(cluster: &impl Cluster) -> Story {
     let ide = second.ide.as_deref().context("no IDE")?;
     alice.browser().gets(ide).await?.sees("on node02");
     world.shows_leases_at_once("alice").await?;
+    world.ends_cleanly().await
+}
+
+/// The copy is made anew at some time: of three files, one at least is not seen at once.
+async fn is_seen_late(alice: &User<'_>) -> Result<()> {
+    let (mut late, look) = (false, "cat ~/.hpc-proxy/mark.log 2>/dev/null; :");
+    for mark in ["1", "2", "3"] {
+        let write = format!("echo {mark} >~/.hpc-proxy/mark.log");
+        alice.on("node01", &write).await?;
+        late |= alice.on("login", look).await?.trim() != mark;
+    }
+    ensure!(late, "the login node sees all at once");
+    eventually!(10, "the login node sees what is there", {
+        let seen = alice.on("login", look).await?;
+        ensure!(seen.trim() == "3", "{seen}");
+        Ok(())
+    })
+}
+
+/// Dated by a clock that is an hour fast, or a day slow: the lease is found and believed by what it proves, a
+/// page that changes is seen to change, and whoever starts anew is not misled.
+pub(crate) async fn a_clock_is_off(cluster: &impl Cluster) -> Story {
+    let mut world = World::on(cluster).await?;
+    let manager_port = world.manager().port()?;
+    let alice = world.user("alice");
+    let before = alice.opens_vscode().await?;
+    let live = alice.runs(LiveServer::on(5500).showing("hers")).await?;
+    let (path, file) = (live.path(""), live.file("index.html"));
+
+    world.misdates("alice", 3600).await?;
+    tunnel_of(&world).context("no tunnel")?.kill();
+    eventually!(25, "the page is back", {
+        alice.browser().gets(&path).await?.shows("hers")
+    })?;
+    world.misdates("alice", -86_400).await?;
+    world.manager_is_killed()?;
+    world.manager_starts_again(manager_port).await?;
+    let alice = world.user("alice");
+    eventually!(25, "the page is back", {
+        alice.browser().gets(&path).await?.shows("hers")
+    })?;
+    let after = alice.awaits("connected").await?;
+    ensure!(after.job == before.job, "another job: {after:?}");
+    ensure!(after.ide == before.ide, "another IDE: {after:?}");
+    let mut socket = alice.browser().connects(&live.path("/ws")).await?;
+    socket.awaits(SOON, |text| text == "connected").await?;
+    alice.saves(&file, &page("newer")?).await?;
+    socket.awaits(SOON, |text| text == "reload").await?;
+    alice.browser().gets(&path).await?.sees("newer");
+    world.stranger()?.gets(&path).await?.lacks("newer");
+
+    alice.cancels().await?;
+    alice.awaits("ended").await?;
+    let next = alice.opens_vscode().await?;
+    ensure!(next.job != before.job, "an old job: {next:?}");
+    alice.browser().gets(&path).await?.lacks("newer");
     world.ends_cleanly().await
 }

@@ -130,7 +130,8 @@ on_every_cluster! {
     homes:
         the_homes_are_full
         a_home_is_read_only
-        a_lease_is_seen_late;
+        a_lease_is_seen_late
+        a_clock_is_off;
     other_ides:
         another_ide_gets_no_proxy;
     an_ide_on_a_socket:
