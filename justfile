@@ -72,6 +72,10 @@ compat *ARGS: fixtures build
     @fixtures/install `{{ programs }}/debug/compat --packages "$@"`
     {{ programs }}/debug/compat "$@"
 
+# Users work while faults fall, ten minutes: takes SEED=N, MINUTES=N, CLUSTER=docker; a seed takes the same steps again
+chaos *ARGS: fixtures build
+    @{{ programs }}/debug/chaos "$@"
+
 # A cluster to try by hand: prints an address for each user, ends on Ctrl-C
 demo *ARGS: demo-ready
     @exec {{ programs }}/debug/demo "$@"

@@ -6,8 +6,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use futures_util::future::LocalBoxFuture;
+
+use crate::faults::Container;
 
 mod containers;
 pub mod docker;
@@ -33,6 +35,8 @@ pub enum Need {
     SeveralUids,
     /// The machine has a freezer hierarchy of its own (cgroup v1), which Slurm in containers can use.
     Freezer,
+    /// Hosts are containers, with networks, file systems and processes of their own.
+    Containers,
 }
 
 impl fmt::Display for Need {
@@ -40,6 +44,7 @@ impl fmt::Display for Need {
         f.write_str(match self {
             Need::SeveralUids => "several uids",
             Need::Freezer => "a machine with cgroup v1's freezer at /sys/fs/cgroup/freezer",
+            Need::Containers => "containers",
         })
     }
 }
@@ -105,6 +110,44 @@ pub trait Site {
 
     /// Ends a node with all that runs on it, as a power cut does.
     fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>>;
+
+    /// A host that is a container. Whoever has them has the faults below, too.
+    ///
+    /// # Errors
+    /// It is none.
+    fn container(&self, host: &str) -> Result<Container> {
+        bail!("{host} is no container")
+    }
+
+    /// Starts a node that was lost, as empty as after its power came back.
+    fn regains<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.container(node)?.starts_again().await })
+    }
+
+    /// Stops every process of a node where it is.
+    fn freezes<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.container(node)?.pauses().await })
+    }
+
+    /// Lets them go on.
+    fn thaws<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.container(node)?.goes_on().await })
+    }
+
+    /// Kills the processes of a user on a host whose command line a pattern of pgrep(1)'s matches, and
+    /// tells how many.
+    fn kills<'a>(
+        &'a self,
+        host: &'a str,
+        user: &'a str,
+        pattern: &'a str,
+    ) -> LocalBoxFuture<'a, Result<usize>> {
+        Box::pin(async move {
+            let kill = format!("pkill -KILL -c -u {user} -f '{pattern}'; :");
+            let count = self.container(host)?.runs(&kill).await?;
+            count.trim().parse().context("a count")
+        })
+    }
 
     /// What its parties have logged, for a person to read.
     fn logs(&self) -> Vec<Log>;

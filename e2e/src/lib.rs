@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod browser;
+pub mod chaos;
 pub mod child;
 pub mod chromium;
 pub mod cluster;
@@ -15,6 +16,7 @@ pub mod devtools;
 pub mod engine;
 pub mod eventually;
 pub mod evidence;
+pub mod faults;
 pub mod firefox;
 pub mod line;
 pub mod manager;

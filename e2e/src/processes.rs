@@ -18,10 +18,30 @@ pub struct Process {
 impl Process {
     /// Ends it at once, as the out-of-memory killer would.
     pub fn kill(&self) {
+        self.hears(Signal::KILL);
+    }
+
+    /// Stops it where it is.
+    pub fn stop(&self) {
+        self.hears(Signal::STOP);
+    }
+
+    /// Lets it go on after that.
+    pub fn go_on(&self) {
+        self.hears(Signal::CONT);
+    }
+
+    fn hears(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             // Already gone is as good.
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Whether it was started with `NAME=VALUE` in its environment.
+    pub fn has_in_environment(&self, setting: &str) -> bool {
+        let environment = std::fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+        words(&environment).iter().any(|word| word == setting)
     }
 
     /// Whether it runs the program of that name.
@@ -57,6 +77,11 @@ impl Process {
             args: words(&args),
         })
     }
+}
+
+/// The process of that id, while it runs.
+pub fn by_id(pid: u32) -> Option<Process> {
+    Process::read(pid)
 }
 
 /// Every process below `ancestor`, without it.

@@ -199,6 +199,31 @@ impl<'w> User<'w> {
         page.json()
     }
 
+    /// One of their sessions by its name, as it is now.
+    ///
+    /// # Errors
+    /// There never was one of that name, or not of late.
+    pub async fn session_called(&self, id: &str) -> Result<Session> {
+        let path = format!("/api/v1/sessions/{id}");
+        let page = self.browser.fetches(&path).await?;
+        ensure!(page.status == 200, "{page}");
+        page.json()
+    }
+
+    /// Cancels one of their sessions by its name.
+    ///
+    /// # Errors
+    /// The manager does not take the order.
+    pub async fn cancels_called(&self, id: &str) -> Result<()> {
+        let path = format!("/api/v1/sessions/{id}");
+        let page = self
+            .browser
+            .sends(Method::DELETE, &path, &ORDER, "")
+            .await?;
+        ensure!((200..300).contains(&page.status), "not cancelled: {page}");
+        Ok(())
+    }
+
     /// Waits until the session is in `phase`.
     ///
     /// # Errors

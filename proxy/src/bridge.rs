@@ -1,5 +1,5 @@
 //! `hpc-proxy bridge`: stdin and stdout joined to the running proxy, for a way in that needs no
-//! port, such as `ssh LOGIN srun --overlap --unbuffered --jobid JOB hpc-proxy bridge`. Without that word,
+//! port, such as `ssh LOGIN srun --overlap --unbuffered --jobid JOB hpc-proxy bridge`. Without `--unbuffered`,
 //! srun keeps what comes back until its line is complete.
 //!
 //! Bytes pass as they are, both ways at once; the end of one direction is passed on, and the other

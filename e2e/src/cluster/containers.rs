@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::{LocalBoxFuture, try_join_all};
-use testcontainers::bollard::models::{HostConfig, Mount as Volume, MountType, PortBinding};
+use testcontainers::bollard::models::{
+    HostConfig, Mount as Volume, MountType, MountVolumeOptions, MountVolumeOptionsDriverConfig,
+    PortBinding,
+};
 use testcontainers::core::wait::LogWaitStrategy;
 use testcontainers::core::{AccessMode, CmdWaitFor, ExecCommand, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
@@ -19,6 +22,7 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, Image, Imag
 
 use super::scheduler::Scheduler;
 use super::{Log, NODES, Site, Tools};
+use crate::faults::Container;
 use crate::owner::Owner;
 use crate::{binaries, eventually};
 
@@ -32,6 +36,9 @@ const TAG: &str = "local";
 
 /// On each container: the process that it belongs to.
 const OWNER_LABEL: &str = "hpc-proxy-e2e.owner";
+
+/// More than stories keep there, and soon filled.
+const HOMES: &str = "size=64m";
 
 /// Four seconds are usual for all three.
 const START: Duration = Duration::from_secs(60);
@@ -51,6 +58,15 @@ pub(super) struct Kind {
     pub(super) environment: Vec<(&'static str, String)>,
     /// What is run on the login node when the nodes are gone.
     pub(super) at_the_end: Option<String>,
+    /// What is run there when a node is frozen or thawed, as Docker does so for what it has started alone.
+    pub(super) has_jobs: Option<fn(&str, JobsAre) -> String>,
+}
+
+/// What becomes of the jobs of a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum JobsAre {
+    Frozen,
+    Thawed,
 }
 
 /// Brings one up. Its hosts can be reached; its Slurm may need longer.
@@ -73,6 +89,7 @@ pub(super) async fn start(dir: &Path, kind: Kind) -> Result<Running> {
         ssh_config,
         scheduler: recipe.kind.scheduler,
         at_the_end: recipe.kind.at_the_end,
+        has_jobs: recipe.kind.has_jobs,
         tools: Tools {
             hpc_proxy: "hpc-proxy".to_owned(),
             ide: "ide-stand-in".to_owned(),
@@ -142,6 +159,7 @@ impl Recipe {
                 let volumes = shared.iter().map(|target| Volume {
                     target: Some((*target).to_owned()),
                     typ: Some(MountType::VOLUME),
+                    volume_options: (*target == "/home").then(a_file_system_of_its_own),
                     ..Volume::default()
                 });
                 config.mounts.get_or_insert_default().extend(volumes);
@@ -181,6 +199,19 @@ impl Recipe {
     }
 }
 
+/// So that it can be full, and nothing else with it (tmpfs(5)).
+fn a_file_system_of_its_own() -> MountVolumeOptions {
+    let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", HOMES)];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    MountVolumeOptions {
+        driver_config: Some(MountVolumeOptionsDriverConfig {
+            name: Some("local".to_owned()),
+            options: Some(options.into()),
+        }),
+        ..MountVolumeOptions::default()
+    }
+}
+
 fn common(config: &mut HostConfig) {
     // Orphans of users' sessions need somebody to reap them.
     config.init = Some(true);
@@ -212,7 +243,17 @@ pub(super) struct Running {
     ssh_config: PathBuf,
     scheduler: Scheduler,
     at_the_end: Option<String>,
+    has_jobs: Option<fn(&str, JobsAre) -> String>,
     tools: Tools,
+}
+
+impl Running {
+    async fn has_jobs(&self, node: &str, state: JobsAre) -> Result<()> {
+        if let Some(line) = self.has_jobs {
+            self.administers(&line(node, state)).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Site for Running {
@@ -261,6 +302,33 @@ impl Site for Running {
             let at_once = lost.stop_with_timeout(Some(0));
             at_once.await.with_context(|| format!("stop {node}"))
         })
+    }
+
+    fn freezes<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.container(node)?.pauses().await?;
+            self.has_jobs(node, JobsAre::Frozen).await
+        })
+    }
+
+    fn thaws<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.has_jobs(node, JobsAre::Thawed).await?;
+            self.container(node)?.goes_on().await
+        })
+    }
+
+    fn container(&self, host: &str) -> Result<Container> {
+        let node = NODES.iter().position(|name| *name == host);
+        let container = match node.and_then(|index| self.nodes.get(index)) {
+            Some(node) => node,
+            None if host == "login" => &self.login,
+            None => bail!("no host {host}"),
+        };
+        let (image, owner) = (container.image(), Owner::me());
+        let image = format!("{}:{}", image.name(), image.tag());
+        let label = format!("{OWNER_LABEL}={owner}");
+        Ok(Container::new(container.id(), &image, &label))
     }
 
     /// By the command-line client: a failed story is shown while its runtime goes down.

@@ -27,7 +27,7 @@ impl Cluster for Docker {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => false,
         }
     }
@@ -73,6 +73,7 @@ async fn start(dir: &Path, capabilities: &'static [&str]) -> Result<Box<dyn Site
         of_machine: &[],
         environment: Vec::new(),
         at_the_end: None,
+        has_jobs: None,
     };
     Ok(Box::new(containers::start(dir, kind).await?))
 }

@@ -3,6 +3,8 @@
 //! Its users are one Unix account and its nodes share this machine's ports, which is what it
 //! cannot offer.
 
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs::Permissions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +20,7 @@ use tokio::process::Command;
 use super::scheduler::Scheduler;
 use super::{Cluster, Log, Need, Site, Tools, USERS, home_files, shell_word};
 use crate::child::{Child, Lifeline};
+use crate::processes::Process;
 use crate::{binaries, eventually, ports, processes};
 
 /// A third of a second is usual; a busy machine may take longer.
@@ -38,7 +41,7 @@ impl Cluster for Embedded {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids | Need::Freezer => false,
+            Need::SeveralUids | Need::Freezer | Need::Containers => false,
         }
     }
 
@@ -64,6 +67,7 @@ impl Cluster for Embedded {
         let ready: Ready = serde_json::from_str(&line)
             .with_context(|| format!("not the cluster's ready line: `{line}`"))?;
         Ok(Box::new(Running {
+            regained: RefCell::default(),
             up,
             ready,
             tools: Tools {
@@ -107,9 +111,26 @@ struct Account {
 }
 
 struct Running {
+    // Before `up`: they end first.
+    regained: RefCell<Vec<Child>>,
     up: Child,
     ready: Ready,
     tools: Tools,
+}
+
+impl Running {
+    /// The daemon of a node: `up`'s own, or the one that was started in its stead.
+    fn daemon(&self, node: &str) -> Result<Process> {
+        let again = self.regained.borrow();
+        let again = again.iter().filter_map(|it| processes::by_id(it.pid()));
+        let mut all = processes::below(self.up.pid()).into_iter().chain(again);
+        let is_it = |process: &Process| {
+            process.args.get(1).is_some_and(|arg| arg == "node")
+                && process.values_of("--name") == [node]
+        };
+        let daemon = all.find(is_it);
+        daemon.with_context(|| format!("no daemon of {node}"))
+    }
 }
 
 impl Site for Running {
@@ -179,12 +200,7 @@ impl Site for Running {
 
     fn loses<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let all = processes::below(self.up.pid());
-            let daemon = all.iter().find(|process| {
-                process.args.get(1).is_some_and(|arg| arg == "node")
-                    && process.values_of("--name") == [node]
-            });
-            let daemon = daemon.with_context(|| format!("no daemon of {node}"))?;
+            let daemon = self.daemon(node)?;
             let with_it = processes::below(daemon.pid);
             // The daemon first: it would tell of its jobs' end.
             daemon.kill();
@@ -192,6 +208,70 @@ impl Site for Running {
                 process.kill();
             }
             Ok(())
+        })
+    }
+
+    fn regains<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            ensure!(self.daemon(node).is_err(), "{node} was not lost");
+            let args = ["node", "--until-stdin-closes", "--spool"].map(OsString::from);
+            let args = args.into_iter();
+            let args = args.chain([self.ready.spool.clone().into()]);
+            let args = args.chain(["--name", node].map(OsString::from));
+            let (name, program) = (format!("{node} again"), binaries::slurm_sim()?);
+            let dir = self
+                .ready
+                .spool
+                .parent()
+                .context("it lies in a directory")?;
+            let daemon = Child::start(&name, Lifeline::Own, dir, &program, args, &[])?;
+            self.regained.borrow_mut().push(daemon);
+            Ok(())
+        })
+    }
+
+    fn freezes<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            // What a parent starts before it is stopped itself is found last.
+            let daemon = self.daemon(node)?;
+            daemon.stop();
+            processes::below(daemon.pid).iter().for_each(Process::stop);
+            Ok(())
+        })
+    }
+
+    fn thaws<'a>(&'a self, node: &'a str) -> LocalBoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let daemon = self.daemon(node)?;
+            processes::below(daemon.pid).iter().for_each(Process::go_on);
+            daemon.go_on();
+            Ok(())
+        })
+    }
+
+    fn kills<'a>(
+        &'a self,
+        host: &'a str,
+        user: &'a str,
+        pattern: &'a str,
+    ) -> LocalBoxFuture<'a, Result<usize>> {
+        Box::pin(async move {
+            let args = ["-f", pattern];
+            let found = Command::new("pgrep").args(args).output().await;
+            let found = String::from_utf8(found.context("run pgrep")?.stdout)?;
+            let found: Vec<&str> = found.lines().collect();
+            // To the kernel all users are one.
+            let home = self.ready.users.iter().find(|account| account.name == user);
+            let home = home.with_context(|| format!("no user {user}"))?;
+            let home = format!("HOME={}", home.home.display());
+            let meant = |process: &&Process| {
+                found.contains(&process.pid.to_string().as_str())
+                    && process.has_in_environment(&home)
+            };
+            let all = processes::below(self.daemon(host)?.pid);
+            let killed: Vec<&Process> = all.iter().filter(meant).collect();
+            killed.iter().for_each(|process| process.kill());
+            Ok(killed.len())
         })
     }
 
@@ -212,6 +292,14 @@ impl Site for Running {
     }
 
     fn stop(self: Box<Self>) -> LocalBoxFuture<'static, Result<()>> {
-        Box::pin(self.up.end())
+        Box::pin(async move {
+            for daemon in self.regained.into_inner() {
+                // Its node may have been lost once more.
+                if processes::by_id(daemon.pid()).is_some() {
+                    daemon.end().await?;
+                }
+            }
+            self.up.end().await
+        })
     }
 }

@@ -20,6 +20,8 @@ pub enum Order<'a> {
     Drain(&'a str),
     /// The node, which is lost, is given up; by itself Slurm takes minutes for it.
     GiveUp(&'a str),
+    /// The node is back, and gets jobs again.
+    TakeBack(&'a str),
     /// From now on a requeued job may start at once; by itself Slurm has it wait for two minutes.
     RequeueWithoutDelay,
 }
@@ -31,9 +33,10 @@ const CONTROLLER_DOWN: &str =
 const CONTROLLER_UP: &str =
     "slurmctld && until scontrol ping | grep -q 'is UP'; do sleep 0.05; done";
 
-/// Only a job that waits for its time has such a reason (squeue(1)). Goes on until its container ends.
+/// Only a job that waits for its time has such a reason (squeue(1)). Goes on until its container ends; a
+/// second one ends at once.
 const REQUEUE_WITHOUT_DELAY: &str = r#"
-setsid bash -c '
+setsid flock --nonblock /run/requeues bash -c '
   while sleep 0.3; do
     for job in $(squeue -h -t PD -o "%i %r" | sed -n "s/ BeginTime$//p"); do
       scontrol update JobId=$job StartTime=now
@@ -50,6 +53,10 @@ impl Scheduler {
                 Order::ControllerUp => CONTROLLER_UP.to_owned(),
                 Order::Drain(node) => set_state(node, "DRAIN"),
                 Order::GiveUp(node) => set_state(node, "DOWN"),
+                // It does so by itself when its slurmd comes up (`ReturnToService`, slurm.conf(5)).
+                Order::TakeBack(node) => format!(
+                    "until sinfo -h -N -n {node} -o %t | grep -qxE 'idle|mix|alloc'; do sleep 0.1; done"
+                ),
                 Order::RequeueWithoutDelay => REQUEUE_WITHOUT_DELAY.to_owned(),
             },
         }
@@ -63,6 +70,7 @@ fn turn(order: Order<'_>) -> String {
         Order::ControllerUp => "controller up".to_owned(),
         Order::Drain(node) => format!("drain {node}"),
         Order::GiveUp(_) => "node-timeout 2".to_owned(),
+        Order::TakeBack(_) => "node-timeout 30".to_owned(),
         Order::RequeueWithoutDelay => "requeue-delay 1".to_owned(),
     }
 }

@@ -29,7 +29,7 @@ impl Cluster for Slurm {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => false,
         }
     }
@@ -64,7 +64,7 @@ impl Cluster for SlurmCgroup {
 
     fn meets(&self, need: Need) -> bool {
         match need {
-            Need::SeveralUids => true,
+            Need::SeveralUids | Need::Containers => true,
             Need::Freezer => freezer::is_there(),
         }
     }
@@ -78,6 +78,7 @@ impl Cluster for SlurmCgroup {
         let kind = Kind {
             of_machine: &[freezer::HIERARCHY],
             at_the_end: Some(freezer::removal(jobs.clone())),
+            has_jobs: Some(freezer::own_jobs_are),
             ..kind("cgroup", *jobs.start())
         };
         let running = well(containers::start(dir, kind).await?).await?;
@@ -102,6 +103,7 @@ fn kind(proctrack: &str, first_job: u32) -> Kind {
             ("FIRST_JOB", first_job.to_string()),
         ],
         at_the_end: None,
+        has_jobs: None,
     }
 }
 

@@ -25,12 +25,14 @@ const REFUSED: i32 = 7;
 /// user's server comes up all the same, and everybody who asks for it by its port finds it.
 pub(crate) async fn squatters_are_no_obstacle(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).needing([Need::SeveralUids]).await?;
-    let (alice, bob) = (world.user("alice"), world.user("bob"));
+    let alice = world.user("alice");
     alice.opens_vscode().on("node01").await?;
     let own = personal(&alice).await?;
 
     for (port, squat) in [(5500, "0.0.0.0"), (5501, own.as_str()), (5502, "::1")] {
-        let squatter = bob.serves("node01", squat, port, "bob squats").await?;
+        let address = (squat, port);
+        let squatter = world.gives_away("node01", address, "bob", "bob squats");
+        let squatter = squatter.await?;
         let server = LiveServer::on(port).showing("alice has this page");
         let live = alice.runs(server.wherever()).await?;
 

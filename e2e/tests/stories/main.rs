@@ -11,11 +11,13 @@ mod a_terminal;
 mod an_ide_on_a_socket;
 mod both_in_a_browser;
 mod endings;
+mod homes;
 mod hostile_pages;
 mod impostors;
 mod its_assets_load_too;
 mod live_reload_reaches_the_browser;
 mod live_server_is_served_under_its_port;
+mod nodes_and_networks;
 mod only_the_proxy_port_is_tunnelled;
 mod other_ides;
 mod other_ways_to_the_node;
@@ -120,6 +122,16 @@ on_every_cluster! {
         an_idle_session_is_cancelled;
     slurm_is_unwell:
         the_controller_is_down;
+    nodes_and_networks:
+        a_node_freezes_and_goes_on
+        a_node_falls_off_the_network
+        a_node_is_slow_to_send
+        a_proxy_is_killed;
+    homes:
+        the_homes_are_full
+        a_home_is_read_only
+        a_lease_is_seen_late
+        a_clock_is_off;
     other_ides:
         another_ide_gets_no_proxy;
     an_ide_on_a_socket:

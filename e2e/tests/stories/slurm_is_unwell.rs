@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::{Cluster, Order};
+use e2e::cluster::Cluster;
 use e2e::devserver::LiveServer;
 use e2e::eventually;
 use e2e::processes;
@@ -22,7 +22,7 @@ pub(crate) async fn the_controller_is_down(cluster: &impl Cluster) -> Story {
         .await?;
     let mut socket = alice.browser().connects(&live.path("/ws")).await?;
 
-    world.site().orders(Order::ControllerDown).await?;
+    world.stops_the_controller().await?;
     bob.launches(json!({})).await?;
     let refused = bob.awaits("ended").await?;
     ensure!(refused.job.is_none(), "there is a job: {refused:?}");
@@ -47,7 +47,7 @@ pub(crate) async fn the_controller_is_down(cluster: &impl Cluster) -> Story {
     });
     ensure!(silent.await.is_err(), "the WebSocket was closed");
 
-    world.site().orders(Order::ControllerUp).await?;
+    world.starts_the_controller().await?;
     let his = bob.opens_vscode().await?;
     let well = |now: &Session| now.phase == "connected" && now.reason.is_none();
     let after = alice.awaits_session("no trouble is left", well).await?;

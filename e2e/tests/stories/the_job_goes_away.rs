@@ -115,7 +115,7 @@ pub(crate) async fn a_node_dies_and_its_job_moves(cluster: &impl Cluster) -> Sto
     alice.browser().gets(&live.path("")).await?.sees("node01");
 
     world.site().orders(Order::RequeueWithoutDelay).await?;
-    world.site().loses("node01").await?;
+    world.loses("node01").await?;
     world.site().orders(Order::GiveUp("node01")).await?;
     let moved = |now: &e2e::user::Session| {
         now.phase == "connected" && now.node.as_deref() == Some("node02")

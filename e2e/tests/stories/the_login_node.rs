@@ -36,7 +36,7 @@ pub(crate) async fn the_login_nodes_sshd_is_restarted(cluster: &impl Cluster) ->
     let mut socket = alice.browser().connects(&live.path("/ws")).await?;
     socket.awaits(SOON, |text| text == "connected").await?;
 
-    world.site().restarts_sshd().await?;
+    world.restarts_sshd().await?;
     let hung_up = tokio::time::timeout(SOON, async { while socket.next().await.is_ok() {} });
     hung_up.await.context("the WebSocket hangs")?;
     serves_again(&alice, &live, &hers).await?;

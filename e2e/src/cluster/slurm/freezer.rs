@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, test_kill_process};
 
+use crate::cluster::containers::JobsAre;
+
 /// Where it is mounted.
 pub(super) const HIERARCHY: &str = "/sys/fs/cgroup/freezer";
 
@@ -46,6 +48,23 @@ pub(super) fn removal(jobs: impl IntoIterator<Item = u32>) -> String {
            find {HIERARCHY}/slurm_*/uid_*/job_$job -depth -type d -exec rmdir {{}} \\;
          done 2>/dev/null; :",
         jobs.join(" ")
+    )
+}
+
+/// A line of shell, for the same, that freezes or thaws this process's jobs on a node (freezer.state of
+/// cgroups(7)): they are in no cgroup of Docker's.
+pub(super) fn own_jobs_are(node: &str, state: JobsAre) -> String {
+    let state = match state {
+        JobsAre::Frozen => "FROZEN",
+        JobsAre::Thawed => "THAWED",
+    };
+    let (jobs, of) = (own_jobs(), format!("{HIERARCHY}/slurm_{node}/uid_*"));
+    format!(
+        "for job in {{{}..{}}}; do
+           for it in {of}/job_$job/freezer.state; do [ ! -e $it ] || echo {state} >$it; done
+         done",
+        jobs.start(),
+        jobs.end()
     )
 }
 
