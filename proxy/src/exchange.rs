@@ -53,6 +53,8 @@ pub(crate) enum End<S: Service> {
     /// The answer is complete. `keep` says whether the connection is good for the next request.
     Answered {
         keep: bool,
+        /// Whether the whole request was read.
+        read: bool,
         /// The upstream's connection, if it is good for another request.
         upstream: Option<Socket>,
     },
@@ -207,6 +209,7 @@ impl<S: Service> Exchange<'_, S> {
         let end = match first {
             Ok(Ok(Done::Complete { keep, reusable })) => End::Answered {
                 keep,
+                read,
                 upstream: (reusable && read && !signals.refused.load(Relaxed)).then_some(upstream),
             },
             Ok(Ok(Done::Upgraded(read))) => End::Upgraded { upstream, read },
@@ -285,7 +288,10 @@ impl<S: Service> Exchange<'_, S> {
                 .advance(&mut client, inbox, &mut upstream, &mut out)
                 .await
             {
-                Ok(_) => refused |= upstream.write_all(&out).await.is_err(),
+                Ok(_) => {
+                    refused |= upstream.write_all(&out).await.is_err()
+                        || body.flush(&upstream).await.is_err();
+                }
                 Err(Cut::Sink(_)) => refused = true,
                 Err(Cut::Malformed(bad)) => return Stopped::Malformed(bad),
                 Err(Cut::Source(_) | Cut::Short) => return Stopped::ClientGone,
@@ -408,6 +414,13 @@ impl<S: Service> Exchange<'_, S> {
                 Err(Cut::Source(_) | Cut::Short | Cut::Malformed(_)) => return Err(Failed::Broken),
             };
             write(&mut client, &out, signals).await?;
+            if body.holds_back() {
+                signals.writing.store(true, Relaxed);
+                let written = body.flush(&client).await;
+                signals.writing.store(false, Relaxed);
+                let written = written.map_err(|_| Failed::ClientGone)?;
+                signals.down.fetch_add(written as u64, Relaxed);
+            }
         }
         Ok(Done::Complete {
             keep,

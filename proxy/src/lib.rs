@@ -44,4 +44,5 @@ mod exchange;
 mod hex;
 mod hop;
 mod pool;
+mod splice;
 mod transform;

@@ -235,6 +235,39 @@ impl Reader<'_> {
         })
     }
 
+    /// Ready once there may be something to read.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.half {
+            Half::Tcp(half) => half.as_ref().poll_read_ready(cx),
+            Half::Unix(half) => half.as_ref().poll_read_ready(cx),
+        }
+    }
+
+    /// Reads by other means; `read` tells how much.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; see [`Self::poll_ready`].
+    pub(crate) fn try_with(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let moved = match &self.half {
+            Half::Tcp(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::READABLE, || Ok(read(stream.as_fd())?))
+            }
+            Half::Unix(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::READABLE, || Ok(read(stream.as_fd())?))
+            }
+        };
+        note(self.activity, moved.as_ref().is_ok_and(|it| *it > 0));
+        moved
+    }
+
     /// Waits for one of `interest`.
     ///
     /// # Errors
@@ -272,6 +305,39 @@ impl Writer<'_> {
         });
         note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
         Poll::Ready(written)
+    }
+
+    /// Ready once there may be room.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.half {
+            Half::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            Half::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+
+    /// Writes by other means; `write` tells how much.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is no room; see [`Self::poll_ready`].
+    pub(crate) fn try_with(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let moved = match &self.half {
+            Half::Tcp(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || Ok(write(stream.as_fd())?))
+            }
+            Half::Unix(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || Ok(write(stream.as_fd())?))
+            }
+        };
+        note(self.activity, moved.as_ref().is_ok_and(|it| *it > 0));
+        moved
     }
 
     /// Writes as much of `bytes` as there is room for; 0 where there is none.
