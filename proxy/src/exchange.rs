@@ -31,6 +31,7 @@ use crate::{
     },
     service::{Fault, Forward, Peer, Service},
     socket::{Inbox, Reader, SCRATCH_BYTES, Socket, Writer},
+    spare::{Answer, Buffer},
     transform::Transform,
 };
 
@@ -185,7 +186,7 @@ impl<S: Service> Exchange<'_, S> {
         clock: &mut Clock,
     ) -> (End<S>, u64, u64) {
         let signals = Signals::new();
-        let mut answer = ResponseHead::default();
+        let mut answer = Answer::take();
         let first = {
             let (client_reader, client_writer) = client.split();
             let (upstream_reader, upstream_writer) = upstream.split();
@@ -248,7 +249,7 @@ impl<S: Service> Exchange<'_, S> {
             _ => Form::Plain,
         };
         let mut body = Body::new(self.framing, form);
-        let mut out = Vec::with_capacity(512);
+        let mut out = Buffer::take();
         self.head.write(&mut out);
         if form == Form::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -315,7 +316,7 @@ impl<S: Service> Exchange<'_, S> {
         signals: &Signals,
     ) -> Result<Done, Failed<S>> {
         let mut inbox = Inbox::default();
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Buffer::take();
         let mut touched = false;
         loop {
             self.next_head(
@@ -583,7 +584,7 @@ impl Rewrite {
     /// Passes each part on as it comes behind the `head`, and no more at once than the client takes.
     async fn run<S: Service>(
         mut self,
-        head: Vec<u8>,
+        head: Buffer,
         upstream: &mut Reader<'_>,
         inbox: &mut Inbox,
         client: &mut Writer<'_>,

@@ -24,6 +24,8 @@ use tokio::{
     net::{TcpStream, UnixStream, tcp, unix},
 };
 
+use crate::spare::Buffer;
+
 /// Bytes that one read may bring: large enough for bulk, and shared.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -378,7 +380,7 @@ fn note(activity: Option<&Activity>, moved: bool) {
 /// Bytes that were read and not used yet.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     used: usize,
 }
 
@@ -404,6 +406,9 @@ impl Inbox {
             self.bytes.drain(..self.used);
             self.used = 0;
         }
+        if self.bytes.capacity() == 0 {
+            self.bytes = Buffer::take();
+        }
         self.bytes.extend_from_slice(bytes);
         bytes.len()
     }
@@ -423,7 +428,7 @@ impl Inbox {
     /// Everything that is left, for whoever goes on from here.
     pub(crate) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.used);
-        self.bytes
+        self.bytes.into_vec()
     }
 }
 
