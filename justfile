@@ -107,9 +107,9 @@ manager-image:
     manager-sim/image/build.sh {{ programs }}/release/hpc-manager
     docker run --rm --network none hpc-manager:local --version
 
-# What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
+# What the proxy costs, alone and beside nginx, HAProxy and none, into bench/RESULTS.md; takes the flags of `bench`
 bench *ARGS: release
-    {{ programs }}/release/bench "$@"
+    @bench/apart {{ programs }}/release/bench "$@"
 
 # What the proxy withstands, at full size; takes names of scenarios and `--scale X`
 soak *ARGS: release
