@@ -56,7 +56,7 @@ const LAB: lab::Size = lab::Size {
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Rounds of each load.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Seconds of a round.
     #[arg(long, default_value_t = 0.4)]
