@@ -133,9 +133,9 @@ manager-image:
     manager-sim/image/build.sh {{ programs }}/release/hpc-manager
     docker run --rm --network none hpc-manager:local --version
 
-# What the proxy costs, alone and beside no proxy, into bench/RESULTS.md; takes the flags of `bench`
+# What the proxy costs, alone and beside nginx, HAProxy and none, into bench/RESULTS.md; takes the flags of `bench`
 bench *ARGS: release
-    {{ programs }}/release/bench "$@"
+    @bench/apart {{ programs }}/release/bench "$@"
 
 # Whether a request costs more instructions than it did, by callgrind; --write keeps the counts
 instructions *ARGS:

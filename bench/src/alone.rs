@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use crate::{peer::Peers, process::Usage, proxy::Program, samples::Samples, sockets};
+use crate::{
+    peer::Peers, process::Usage, proxy::Program, samples::Samples, sockets, subject::Subject,
+};
 
 /// After a start, before anything is measured: whatever it still does is done by then.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -84,17 +86,22 @@ pub struct Held {
 ///
 /// # Errors
 /// Not all could be opened, or not all lived.
-pub async fn held(program: &Program, peers: &Peers, number: u64) -> Result<Held> {
-    let program = program
-        .clone()
-        .with_if_known("--max-connections", number + 100)?;
-    let proxy = program.start()?;
+pub async fn held(subject: &Subject, peers: &Peers, number: u64) -> Result<Held> {
+    let subject = match subject {
+        Subject::HpcProxy(program) => Subject::HpcProxy(
+            program
+                .clone()
+                .with_if_known("--max-connections", number + 100)?,
+        ),
+        other => other.clone(),
+    };
     let (_server, target_port) = peers.server().await?;
-    let route = proxy.route(target_port);
+    let proxy = subject.start(target_port)?;
+    let route = proxy.route.clone();
     // The first one brings in pages that are no socket's.
     drop(sockets::open(&route, 1).await);
     sleep(SETTLED).await;
-    let rss = || proxy.process().rss_bytes();
+    let rss = || proxy.rss_bytes();
     let before = rss()?;
     let (mut open, failures) = sockets::open(&route, number).await;
     ensure!(

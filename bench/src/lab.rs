@@ -19,12 +19,14 @@ use crate::{
     client::Connection,
     descriptors,
     http::ignore,
+    load::{self, Figures, Load},
     peer::{Peer, Peers},
     process::{Process, Usage},
     proxy::Program,
     results::Row,
     samples::Samples,
     sockets,
+    subject::Serving,
     websocket::WebSocket,
 };
 
@@ -144,6 +146,41 @@ pub async fn measure(program: &Program, peers: &Peers, size: Size) -> Result<Vec
     );
     site.end().await?;
     Ok(rows)
+}
+
+/// What [`through_a_manager`] measures.
+pub const THROUGH_A_MANAGER: &str = "small GET, manager and tunnel";
+
+/// Small GETs by the whole way: hpc-manager, ssh, hpc-proxy, each on its own and all together.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn through_a_manager(
+    program: &Program,
+    peers: &Peers,
+    rounds: usize,
+    time: Duration,
+) -> Result<Vec<Figures>> {
+    let others = Process::all("hpc-proxy");
+    let site = Site::start(program.path(), 1, 1).await?;
+    let user = site.users().first().context("a user")?;
+    user.launch().await?;
+    site.awaits_connected(1).await?;
+    let (_server, port) = peers.server().await?;
+    let route = user.routes(port).await?;
+    let route = route.into_iter().next().context("a session")?;
+    let mut all = vec![site.manager()];
+    all.extend(site.manager().children("ssh"));
+    let ours = Process::all("hpc-proxy");
+    all.extend(
+        ours.into_iter()
+            .filter(|it| others.iter().all(|other| other.0 != it.0)),
+    );
+    let all = Serving::of("manager, ssh, hpc-proxy", route, all);
+    let cases = [(Load::Kept(64), &all), (Load::Kept(1), &all)];
+    let figures = load::compare(&cases, rounds, time).await?;
+    site.end().await?;
+    Ok(figures)
 }
 
 /// Everything that counts up.

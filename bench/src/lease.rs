@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify,
+    io::Errno,
 };
 use serde_json::Value;
 
@@ -202,7 +203,11 @@ impl Watch {
     /// The kernel refused.
     pub fn wait(&self, most: Duration) -> Result<()> {
         let timeout = Timespec::try_from(most).context("a short time")?;
-        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)).context("wait")?;
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
+            // The end of some other process is told by a signal.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("wait"),
+        }
         let mut events = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.0, &mut events);
         // Which file it was is asked of the files themselves.

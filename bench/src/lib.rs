@@ -5,7 +5,9 @@
 
 pub mod alone;
 pub mod arguments;
+pub mod bars;
 pub mod client;
+pub mod contest;
 pub mod descriptors;
 pub mod http;
 pub mod lab;
@@ -20,6 +22,7 @@ pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod results;
+pub mod rival;
 pub mod route;
 pub mod samples;
 pub mod soak;

@@ -19,6 +19,16 @@ pub fn machine() -> String {
     format!("Linux {kernel}, {model}, {cores} cores, load average {load} at the start")
 }
 
+/// Whether there is more than loopback: then a firewall's rules may cost every packet something.
+pub fn network() -> &'static str {
+    let devices = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    // Two lines of titles, and one for each device (proc(5)).
+    match devices.lines().count() {
+        3 => "in a network of its own",
+        _ => "in the machine's own network",
+    }
+}
+
 /// The commit that `directory` is at, and whether something was changed since.
 ///
 /// # Errors

@@ -33,6 +33,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What a dev server answers to `GET /small`: a line of a style sheet.
 pub const SMALL: &str = "body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #222 }\n";
 
+/// What a dev server answers to `GET /ten`: 10 kB.
+pub static TEN: LazyLock<&str> = LazyLock::new(|| &PAGE[..10_000]);
+
 /// What a dev server answers to `GET /page`: 50 kB of a page whose links are all from the root.
 pub static PAGE: LazyLock<String> = LazyLock::new(|| {
     let mut page = String::from(

@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 
 /// A process by its id.
 #[derive(Clone, Copy, Debug)]
@@ -49,15 +50,10 @@ impl Process {
     /// # Errors
     /// The process is gone.
     pub fn usage(self) -> Result<Usage> {
-        let stat = self.read("stat")?;
-        // The second field, a name in braces, may hold anything; utime and stime are 14 and 15.
-        let (_, behind_name) = stat.rsplit_once(')').context("a stat without a name")?;
-        let ticks: u64 = behind_name
-            .split_ascii_whitespace()
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u64>().ok())
-            .sum();
+        // To the nanosecond, threads that have ended included; proc(5) counts in hundredths of a second.
+        let pid = nix::unistd::Pid::from_raw(self.0.try_into().context("an id of a process")?);
+        let clock = clock_getcpuclockid(pid).context("a process's clock")?;
+        let cpu = clock_gettime(clock).context("read a process's clock")?;
         let mut switches = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.0)).context("its threads")? {
             let task = task.context("a thread")?.path().join("status");
@@ -67,7 +63,7 @@ impl Process {
             switches += number(&status, "nonvoluntary_ctxt_switches:").unwrap_or_default();
         }
         Ok(Usage {
-            cpu: ticks_to_time(ticks),
+            cpu: cpu.into(),
             switches,
         })
     }
@@ -88,14 +84,22 @@ impl Process {
 
     /// Its children that run a program of this name.
     pub fn children(self, name: &str) -> Vec<Self> {
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Self));
         let ours = |process: &Self| {
             let status = process.read("status").unwrap_or_default();
             number(&status, "PPid:") == Some(u64::from(self.0))
-                && status.lines().next() == Some(&format!("Name:\t{name}"))
         };
-        all.filter(ours).collect()
+        Self::all(name).into_iter().filter(ours).collect()
+    }
+
+    /// All that run a program of this name.
+    pub fn all(name: &str) -> Vec<Self> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Self));
+        let runs = |process: &Self| {
+            let status = process.read("status").unwrap_or_default();
+            status.lines().next() == Some(&format!("Name:\t{name}"))
+        };
+        all.filter(runs).collect()
     }
 
     /// How many descriptors it may have now; nothing where we may not look.

@@ -72,11 +72,16 @@ pub fn with_part(text: &str, part: &str) -> String {
     format!("{before}\n\n{part}")
 }
 
+/// The part of `text` that begins with this heading, where there is one.
+pub fn part<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
+    text.find(&format!("{heading}\n")).map(|at| &text[at..])
+}
+
 /// Loads as a table, the subjects of each below each other.
 pub fn comparison(figures: &[Figures]) -> String {
     let cells = figures.iter().map(|figures| {
         let ((per_second, speed, decimals), (each, cost)) = match figures.load {
-            Load::Down(_) => ((1e9, "GB/s", 2), ("s/GB", 2)),
+            Load::Down(_) | Load::Up(_) => ((1e9, "GB/s", 2), ("s/GB", 2)),
             _ => ((1.0, "/s", 0), ("us", 1)),
         };
         [
@@ -153,6 +158,8 @@ mod tests {
         assert_eq!(first, "# Results\n\n| a |\n\n## Lab\n\none\n");
         let second = with_part(&first, "## Lab\n\ntwo\n");
         assert_eq!(second, "# Results\n\n| a |\n\n## Lab\n\ntwo\n");
+        assert_eq!(part(&second, "## Lab"), Some("## Lab\n\ntwo\n"));
+        assert_eq!(part("# Results\n", "## Lab"), None);
     }
 
     #[test]

@@ -7,6 +7,11 @@ use std::time::Duration;
 pub struct Samples(Vec<f64>);
 
 impl Samples {
+    /// In the order of `values`, `first` by `second`, as far as both go.
+    pub fn ratios(first: &[f64], second: &[f64]) -> Self {
+        first.iter().zip(second).map(|(a, b)| a / b).collect()
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.0.len()

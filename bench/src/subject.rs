@@ -1,13 +1,16 @@
-//! What is measured: nothing but the dev server, or a proxy before it. A further proxy to compare with
-//! is a further variant here, and nothing else.
+//! What is measured: nothing but the dev server, or a proxy before it.
 
 use anyhow::Result;
 
 use crate::{
     process::{Process, Usage},
     proxy::{Program, Proxy},
+    rival::{Rival, Running},
     route::Route,
 };
+
+/// What ours is called in tables.
+pub const HPC_PROXY: &str = "hpc-proxy";
 
 /// A way to the dev server, before it is there.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub enum Subject {
     NoProxy,
     /// Through hpc-proxy.
     HpcProxy(Program),
+    /// Through another proxy.
+    Rival(Rival),
 }
 
 impl Subject {
@@ -23,7 +28,8 @@ impl Subject {
     pub fn name(&self) -> &'static str {
         match self {
             Self::NoProxy => "no proxy",
-            Self::HpcProxy(_) => "hpc-proxy",
+            Self::HpcProxy(_) => HPC_PROXY,
+            Self::Rival(rival) => rival.name(),
         }
     }
 
@@ -38,7 +44,7 @@ impl Subject {
                 name,
                 route: Route::straight(target_port),
                 processes: Vec::new(),
-                _proxy: None,
+                _runs: Runs::Nothing,
             },
             Self::HpcProxy(program) => {
                 let proxy = program.start()?;
@@ -46,7 +52,16 @@ impl Subject {
                     name,
                     route: proxy.route(target_port),
                     processes: vec![proxy.process()],
-                    _proxy: Some(proxy),
+                    _runs: Runs::HpcProxy(proxy),
+                }
+            }
+            Self::Rival(rival) => {
+                let running = rival.start(target_port)?;
+                Serving {
+                    name,
+                    route: running.route.clone(),
+                    processes: vec![running.process()],
+                    _runs: Runs::Rival(running),
                 }
             }
         })
@@ -62,10 +77,40 @@ pub struct Serving {
     pub route: Route,
     /// All that work in it; some proxies have several.
     processes: Vec<Process>,
-    _proxy: Option<Proxy>,
+    _runs: Runs,
+}
+
+/// What ends with a subject.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for its end alone")]
+enum Runs {
+    Nothing,
+    HpcProxy(Proxy),
+    Rival(Running),
 }
 
 impl Serving {
+    /// What runs already, as one subject, and is ended elsewhere.
+    pub fn of(name: &'static str, route: Route, processes: Vec<Process>) -> Self {
+        Self {
+            name,
+            route,
+            processes,
+            _runs: Runs::Nothing,
+        }
+    }
+
+    /// What all its processes have in memory.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn rss_bytes(&self) -> Result<u64> {
+        self.processes
+            .iter()
+            .map(|process| process.rss_bytes())
+            .sum()
+    }
+
     /// What all its processes have used so far; nothing where there are none.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! One message body on its way from one socket to another: delimited as it came, framed as the
 //! next hop needs it, and never held back.
 
-use std::{future::poll_fn, io};
+use std::{future::poll_fn, io, task::Poll};
 
 use thiserror::Error;
 
@@ -13,6 +13,7 @@ use crate::{
         framing::Framing,
     },
     socket::{Inbox, Reader, Writer},
+    splice::Bulk,
 };
 
 /// Why a body did not arrive whole.
@@ -54,6 +55,7 @@ pub(crate) struct Body {
     pub(crate) moved: u64,
     /// What followed the last chunk, where it is kept.
     trailers: Option<Box<Fields>>,
+    bulk: Bulk,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Body {
             form,
             moved: 0,
             trailers: None,
+            bulk: Bulk::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Body {
     /// Goes on without passing it on.
     pub(crate) fn discard(&mut self) {
         self.form = Form::Discarded;
+        self.bulk.rest();
     }
 
     /// Takes what there is of it out of `inbox` and appends it to `out` in its new form.
@@ -121,6 +125,7 @@ impl Body {
             self.rest = Rest::None;
         }
         self.moved += length as u64;
+        self.bulk.note(length);
         Some(length)
     }
 
@@ -203,7 +208,8 @@ impl Body {
 
     /// Reads the next part of it and appends it to `out` in its new form; where nothing need be
     /// added, writes it to `to` at once and leaves in `out` what did not fit. `out` is empty before.
-    /// Returns how many bytes were written.
+    /// Returns how many bytes were written. What comes in bulk may be left in the kernel: see
+    /// [`Self::flush`].
     pub(crate) async fn advance(
         &mut self,
         from: &mut Reader<'_>,
@@ -214,6 +220,9 @@ impl Body {
         debug_assert!(out.is_empty());
         let most = usize::try_from(self.passes_through()).unwrap_or(usize::MAX);
         let through = inbox.is_empty() && most > 0;
+        if through && let Some(advanced) = self.splice(from, to, out, most).await {
+            return advanced;
+        }
         let (read, written) = poll_fn(|cx| {
             from.poll_read_with(cx, |bytes| {
                 if !through {
@@ -234,16 +243,58 @@ impl Body {
             self.end(out)?;
         } else if through {
             // Also where it could not be written: it was read, and what follows it is the next message.
-            self.moved += read as u64;
-            if let Rest::Length(left) = &mut self.rest {
-                *left -= read as u64;
-                if *left == 0 {
-                    self.rest = Rest::None;
-                }
-            }
+            self.claim(read);
         } else {
             self.take(inbox, out)?;
         }
         written.map_err(Cut::Sink)
+    }
+
+    /// The same by splice(2), where that is the better way.
+    async fn splice(
+        &mut self,
+        from: &Reader<'_>,
+        to: &Writer<'_>,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> Option<Result<usize, Cut>> {
+        loop {
+            let channel = self.bulk.channel(most)?;
+            let waits = poll_fn(|cx| Poll::Ready(from.poll_ready(cx).is_pending())).await;
+            if waits {
+                // Others may need it meanwhile.
+                self.bulk.rest();
+                // What is wrong with a connection shows when it is read.
+                let _ = poll_fn(|cx| from.poll_ready(cx)).await;
+                continue;
+            }
+            let read = match channel.fill(from, most) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) if self.bulk.gives_up(&error) => return None,
+                Err(error) => return Some(Err(Cut::Source(error))),
+            };
+            let written = channel.drain(to).map_err(Cut::Sink);
+            if read == 0 {
+                return Some(self.end(out).map(|()| 0));
+            }
+            self.claim(read);
+            return Some(written);
+        }
+    }
+
+    /// Whether some of it was read and is to be written by [`Self::flush`].
+    pub(crate) fn holds_back(&mut self) -> bool {
+        self.bulk.held().is_some()
+    }
+
+    /// Writes what [`Self::advance`] has left in the kernel; returns how much that was.
+    pub(crate) async fn flush(&mut self, to: &Writer<'_>) -> io::Result<usize> {
+        let mut all = 0;
+        while let Some(channel) = self.bulk.held() {
+            poll_fn(|cx| to.poll_ready(cx)).await?;
+            all += channel.drain(to)?;
+        }
+        Ok(all)
     }
 }

@@ -73,6 +73,7 @@ pub(crate) async fn serve<S: Service>(
         socket,
         inbox: Inbox::default(),
         head: RequestHead::default(),
+        leaves: false,
         clock: Clock::after(HEAD_DEADLINE),
     };
     if let Some((client, upstream)) = connection.run().await {
@@ -90,6 +91,8 @@ struct Connection<'a, S: Service> {
     /// What came from the client and belongs to no message yet.
     inbox: Inbox,
     head: RequestHead,
+    /// Whether the client has said that this request is its last.
+    leaves: bool,
     clock: Clock,
 }
 
@@ -225,9 +228,8 @@ impl<S: Service> Connection<'_, S> {
         }
         let version = head.version;
         // Whoever wanted a tunnel has nothing else to say (behaviour 24).
-        let keep = !head::closes(version, &head.fields)
-            && head.method() != b"CONNECT"
-            && !self.shared.stop.is_cancelled();
+        self.leaves = head::closes(version, &head.fields);
+        let keep = !self.leaves && head.method() != b"CONNECT" && !self.shared.stop.is_cancelled();
         let Ok(expects) = settle_expectation(head, framing) else {
             return self.explain(Fault::Expectation, false, is_head).await;
         };
@@ -360,11 +362,22 @@ impl<S: Service> Connection<'_, S> {
                 .await;
             shared.metrics.moved(up, down);
             return match end {
-                End::Answered { keep, upstream } => {
+                End::Answered {
+                    keep,
+                    read,
+                    upstream,
+                } => {
                     if let Some(socket) = upstream {
                         shared.pool.put(forward.target, socket);
                     }
-                    if keep { Next::Request } else { Next::Linger }
+                    if keep {
+                        Next::Request
+                    } else if self.leaves && read && self.is_quiet() {
+                        // Nothing that it sent is left unread, so that a close does not take the answer back.
+                        Next::Drop
+                    } else {
+                        Next::Linger
+                    }
                 }
                 End::Upgraded { upstream, read } => Next::Upgraded(pipe::End {
                     socket: upstream,
@@ -386,6 +399,11 @@ impl<S: Service> Connection<'_, S> {
                 }
             };
         }
+    }
+
+    /// Whether the client has sent nothing that was not read.
+    fn is_quiet(&self) -> bool {
+        self.inbox.is_empty() && self.socket.is_quiet()
     }
 
     async fn explain(&mut self, fault: Fault<S::DialError>, keep: bool, is_head: bool) -> Next {

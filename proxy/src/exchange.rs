@@ -31,6 +31,7 @@ use crate::{
     },
     service::{Fault, Forward, Peer, Service},
     socket::{Inbox, Reader, SCRATCH_BYTES, Socket, Writer},
+    spare::{Answer, Buffer},
     transform::Transform,
 };
 
@@ -53,6 +54,8 @@ pub(crate) enum End<S: Service> {
     /// The answer is complete. `keep` says whether the connection is good for the next request.
     Answered {
         keep: bool,
+        /// Whether the whole request was read.
+        read: bool,
         /// The upstream's connection, if it is good for another request.
         upstream: Option<Socket>,
     },
@@ -183,7 +186,7 @@ impl<S: Service> Exchange<'_, S> {
         clock: &mut Clock,
     ) -> (End<S>, u64, u64) {
         let signals = Signals::new();
-        let mut answer = ResponseHead::default();
+        let mut answer = Answer::take();
         let first = {
             let (client_reader, client_writer) = client.split();
             let (upstream_reader, upstream_writer) = upstream.split();
@@ -207,6 +210,7 @@ impl<S: Service> Exchange<'_, S> {
         let end = match first {
             Ok(Ok(Done::Complete { keep, reusable })) => End::Answered {
                 keep,
+                read,
                 upstream: (reusable && read && !signals.refused.load(Relaxed)).then_some(upstream),
             },
             Ok(Ok(Done::Upgraded(read))) => End::Upgraded { upstream, read },
@@ -245,7 +249,7 @@ impl<S: Service> Exchange<'_, S> {
             _ => Form::Plain,
         };
         let mut body = Body::new(self.framing, form);
-        let mut out = Vec::with_capacity(512);
+        let mut out = Buffer::take();
         self.head.write(&mut out);
         if form == Form::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -285,7 +289,10 @@ impl<S: Service> Exchange<'_, S> {
                 .advance(&mut client, inbox, &mut upstream, &mut out)
                 .await
             {
-                Ok(_) => refused |= upstream.write_all(&out).await.is_err(),
+                Ok(_) => {
+                    refused |= upstream.write_all(&out).await.is_err()
+                        || body.flush(&upstream).await.is_err();
+                }
                 Err(Cut::Sink(_)) => refused = true,
                 Err(Cut::Malformed(bad)) => return Stopped::Malformed(bad),
                 Err(Cut::Source(_) | Cut::Short) => return Stopped::ClientGone,
@@ -309,7 +316,7 @@ impl<S: Service> Exchange<'_, S> {
         signals: &Signals,
     ) -> Result<Done, Failed<S>> {
         let mut inbox = Inbox::default();
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Buffer::take();
         let mut touched = false;
         loop {
             self.next_head(
@@ -408,6 +415,13 @@ impl<S: Service> Exchange<'_, S> {
                 Err(Cut::Source(_) | Cut::Short | Cut::Malformed(_)) => return Err(Failed::Broken),
             };
             write(&mut client, &out, signals).await?;
+            if body.holds_back() {
+                signals.writing.store(true, Relaxed);
+                let written = body.flush(&client).await;
+                signals.writing.store(false, Relaxed);
+                let written = written.map_err(|_| Failed::ClientGone)?;
+                signals.down.fetch_add(written as u64, Relaxed);
+            }
         }
         Ok(Done::Complete {
             keep,
@@ -570,7 +584,7 @@ impl Rewrite {
     /// Passes each part on as it comes behind the `head`, and no more at once than the client takes.
     async fn run<S: Service>(
         mut self,
-        head: Vec<u8>,
+        head: Buffer,
         upstream: &mut Reader<'_>,
         inbox: &mut Inbox,
         client: &mut Writer<'_>,

@@ -1,6 +1,8 @@
 //! What a dev server is told about the way that a request came, and under which name it is
 //! addressed: it shall find nothing but its own origin, `http://localhost:N`.
 
+use std::{borrow::Cow, io::Write as _};
+
 use crate::{
     headers,
     hostname::Siblings,
@@ -22,7 +24,7 @@ pub(crate) struct Hop {
     pub(crate) host: Option<Vec<u8>>,
     /// The port at whose own host the browser is while it asks another for something.
     pub(crate) page: Option<TargetPort>,
-    scheme: Vec<u8>,
+    scheme: Cow<'static, [u8]>,
     chain: Vec<u8>,
 }
 
@@ -47,7 +49,8 @@ impl Hop {
         if !chain.is_empty() {
             chain.extend_from_slice(b", ");
         }
-        chain.extend_from_slice(peer.to_string().as_bytes());
+        // A vector takes everything.
+        let _ = write!(chain, "{peer}");
         let host = stated(Name::XForwardedHost);
         let host = host.or_else(|| fields.get(Name::Host).map(<[u8]>::to_vec));
         let page = host.as_deref().and_then(Siblings::port_of);
@@ -55,7 +58,7 @@ impl Hop {
             page: page.filter(|_| prefix.as_ref().is_some_and(Prefix::is_sibling)),
             prefix,
             host,
-            scheme: stated(Name::XForwardedProto).unwrap_or_else(|| b"http".to_vec()),
+            scheme: stated(Name::XForwardedProto).map_or(Cow::Borrowed(b"http"), Cow::Owned),
             chain,
         }
     }
@@ -97,6 +100,9 @@ impl Hop {
         let Some(front) = &self.host else {
             return false;
         };
+        if !fields.has(Name::Origin) && !fields.has(Name::Referer) {
+            return false;
+        }
         let of_front = |value: &[u8]| -> Option<usize> {
             let scheme_end = value.windows(3).position(|part| part == b"://")? + 3;
             let known = [&b"http://"[..], b"https://"].contains(&&value[..scheme_end]);

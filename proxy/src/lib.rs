@@ -44,4 +44,6 @@ mod exchange;
 mod hex;
 mod hop;
 mod pool;
+mod spare;
+mod splice;
 mod transform;

@@ -15,7 +15,11 @@ use std::{
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{metrics::Metrics, socket::Socket};
+use crate::{
+    metrics::Metrics,
+    socket::{Reader, Socket, Writer},
+    splice::Bulk,
+};
 
 /// Reads of one direction before others get their turn.
 const TURN: usize = 16;
@@ -122,6 +126,7 @@ struct Direction {
     written: usize,
     state: State,
     moved: u64,
+    bulk: Bulk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +144,7 @@ impl Direction {
             written: 0,
             state: State::Open,
             moved: 0,
+            bulk: Bulk::default(),
         }
     }
 
@@ -166,19 +172,62 @@ impl Direction {
                 }
                 State::Ended => return Poll::Ready(Ok(())),
             }
-            let to = to.split().1;
-            let (read, written, left) = ready!(from.split().0.poll_read_with(cx, |bytes| {
-                let written = to.try_write(bytes)?;
-                io::Result::Ok((bytes.len(), written, bytes[written..].to_vec()))
-            }))??;
-            self.moved += written as u64;
-            self.left = left;
+            let (mut from, to) = (from.split().0, to.split().1);
+            let read = match ready!(self.poll_splice(cx, &from, &to))? {
+                Some(read) => read,
+                None => {
+                    let (read, written, left) = ready!(from.poll_read_with(cx, |bytes| {
+                        let written = to.try_write(bytes)?;
+                        io::Result::Ok((bytes.len(), written, bytes[written..].to_vec()))
+                    }))??;
+                    self.moved += written as u64;
+                    self.left = left;
+                    read
+                }
+            };
+            self.bulk.note(read);
             if read == 0 {
+                self.bulk.rest();
                 self.state = State::Ending;
             }
         }
         // Others first; then go on.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Moves the next part by splice(2); returns how much was read, and nothing where a copy is the better
+    /// way.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Reader<'_>,
+        to: &Writer<'_>,
+    ) -> Poll<io::Result<Option<usize>>> {
+        loop {
+            while let Some(channel) = self.bulk.held() {
+                ready!(to.poll_ready(cx))?;
+                self.moved += channel.drain(to)? as u64;
+            }
+            let Some(channel) = self.bulk.channel(usize::MAX) else {
+                return Poll::Ready(Ok(None));
+            };
+            let filled = match from.poll_ready(cx)? {
+                Poll::Ready(()) => channel.fill(from, usize::MAX),
+                Poll::Pending => {
+                    self.bulk.rest();
+                    return Poll::Pending;
+                }
+            };
+            match filled {
+                Ok(read) => {
+                    self.moved += channel.drain(to)? as u64;
+                    return Poll::Ready(Ok(Some(read)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if self.bulk.gives_up(&error) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }

@@ -31,8 +31,9 @@ use crate::{
     node,
 };
 
-/// How often the proxy looks whether its lease is still there: a few questions to a file server.
-const LEASE_LOOK: Duration = Duration::from_secs(3);
+/// How often the proxy looks whether its lease is still there: a few questions to a file server, and all that
+/// an idle proxy does. A lost session is looked for somewhat longer than this.
+const LEASE_LOOK: Duration = Duration::from_secs(10);
 
 /// Serves until it is asked to stop.
 #[tokio::main(flavor = "current_thread")]

@@ -24,6 +24,8 @@ use tokio::{
     net::{TcpStream, UnixStream, tcp, unix},
 };
 
+use crate::spare::Buffer;
+
 /// Bytes that one read may bring: large enough for bulk, and shared.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
 
@@ -235,6 +237,39 @@ impl Reader<'_> {
         })
     }
 
+    /// Ready once there may be something to read.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.half {
+            Half::Tcp(half) => half.as_ref().poll_read_ready(cx),
+            Half::Unix(half) => half.as_ref().poll_read_ready(cx),
+        }
+    }
+
+    /// Reads by other means; `read` tells how much.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; see [`Self::poll_ready`].
+    pub(crate) fn try_with(
+        &self,
+        read: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let moved = match &self.half {
+            Half::Tcp(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::READABLE, || Ok(read(stream.as_fd())?))
+            }
+            Half::Unix(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::READABLE, || Ok(read(stream.as_fd())?))
+            }
+        };
+        note(self.activity, moved.as_ref().is_ok_and(|it| *it > 0));
+        moved
+    }
+
     /// Waits for one of `interest`.
     ///
     /// # Errors
@@ -272,6 +307,39 @@ impl Writer<'_> {
         });
         note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
         Poll::Ready(written)
+    }
+
+    /// Ready once there may be room.
+    ///
+    /// # Errors
+    /// When the runtime is gone.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.half {
+            Half::Tcp(half) => half.as_ref().poll_write_ready(cx),
+            Half::Unix(half) => half.as_ref().poll_write_ready(cx),
+        }
+    }
+
+    /// Writes by other means; `write` tells how much.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is no room; see [`Self::poll_ready`].
+    pub(crate) fn try_with(
+        &self,
+        write: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        let moved = match &self.half {
+            Half::Tcp(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || Ok(write(stream.as_fd())?))
+            }
+            Half::Unix(half) => {
+                let stream = half.as_ref();
+                stream.try_io(Interest::WRITABLE, || Ok(write(stream.as_fd())?))
+            }
+        };
+        note(self.activity, moved.as_ref().is_ok_and(|it| *it > 0));
+        moved
     }
 
     /// Writes as much of `bytes` as there is room for; 0 where there is none.
@@ -312,7 +380,7 @@ fn note(activity: Option<&Activity>, moved: bool) {
 /// Bytes that were read and not used yet.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     used: usize,
 }
 
@@ -338,6 +406,9 @@ impl Inbox {
             self.bytes.drain(..self.used);
             self.used = 0;
         }
+        if self.bytes.capacity() == 0 {
+            self.bytes = Buffer::take();
+        }
         self.bytes.extend_from_slice(bytes);
         bytes.len()
     }
@@ -357,7 +428,7 @@ impl Inbox {
     /// Everything that is left, for whoever goes on from here.
     pub(crate) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.used);
-        self.bytes
+        self.bytes.into_vec()
     }
 }
 

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /small` | [`SMALL`](super::SMALL) |
+//! | `GET /ten` | [`TEN`](super::TEN) |
 //! | `GET /page` | [`PAGE`](super::PAGE) |
 //! | `GET /bytes/N`, `GET /chunked/N` | N bytes of the pattern |
 //! | `GET /page/N`, `GET /gzip/N` | a page of at least N bytes, as it is and coded; see `page.rs` |
@@ -20,7 +21,7 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-use super::{PAGE, SMALL, commands, say};
+use super::{PAGE, SMALL, TEN, commands, say};
 use crate::{
     http::{Framing, field, read_body, read_head},
     page::{self, Coding},
@@ -119,6 +120,7 @@ async fn answer(
     }
     let (status, body) = match path {
         "/small" => ("200 OK", SMALL.to_owned()),
+        "/ten" => ("200 OK", (*TEN).to_owned()),
         "/count" => {
             let mut checker = Checker::new(pattern);
             let counted =

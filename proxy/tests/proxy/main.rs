@@ -2,6 +2,7 @@
 
 mod access;
 mod bridge;
+mod bulk;
 mod command_line;
 mod doctor;
 mod exec;
