@@ -60,13 +60,20 @@ pub(crate) fn own() -> Account {
         })
 }
 
-/// Whether `name` is an account of the cluster: one of `virtual_users` if there are any.
-pub(crate) fn exists(name: &str, virtual_users: &[Account]) -> bool {
-    if virtual_users.is_empty() {
-        passwd().iter().any(|account| account.name == name)
+/// The name of the account that `text` names, or whose number it is: one of `virtual_users` if there are
+/// any.
+pub(crate) fn named(text: &str, virtual_users: &[Account]) -> Option<String> {
+    let listed;
+    let all = if virtual_users.is_empty() {
+        listed = passwd();
+        &listed[..]
     } else {
-        virtual_users.iter().any(|account| account.name == name)
-    }
+        virtual_users
+    };
+    let by_name = all.iter().find(|account| account.name == text);
+    let is_it = |account: &&Account| text.parse() == Ok(account.uid);
+    let found = by_name.or_else(|| all.iter().find(is_it));
+    found.map(|account| account.name.clone())
 }
 
 /// Whom an applet acts for: `claimed` among the virtual users, else the account of this process.
@@ -130,6 +137,22 @@ mod tests {
             (2001, 2002, "/home/alice")
         );
         assert_eq!(parse_passwd_line("alice:x:2001"), None);
+    }
+
+    #[test]
+    fn a_user_is_named_by_name_or_by_number() {
+        let user = |name: &str, uid| Account {
+            name: name.into(),
+            uid,
+            gid: uid,
+            home: "/h".into(),
+        };
+        let users = [user("alice", 2001), user("2001", 2002)];
+        for (text, name) in [("alice", "alice"), ("2001", "2001"), ("2002", "2001")] {
+            assert_eq!(named(text, &users).as_deref(), Some(name));
+        }
+        assert_eq!(named("2003", &users), None);
+        assert_eq!(named("0", &[]).as_deref(), Some("root"));
     }
 
     #[test]

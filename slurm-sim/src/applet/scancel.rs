@@ -142,13 +142,15 @@ impl<'a> Filter<'a> {
         cluster: &Cluster,
     ) -> std::result::Result<Self, Exit> {
         let user = match parsed.value("user") {
-            Some(name) if !account::exists(name, &cluster.virtual_users) => {
-                return Err(Exit::saying(
-                    1,
-                    format!("scancel: error: Invalid user name: {name}"),
-                ));
-            }
-            Some(name) => Some(name.to_owned()),
+            Some(name) => match account::named(name, &cluster.virtual_users) {
+                Some(known) => Some(known),
+                None => {
+                    return Err(Exit::saying(
+                        1,
+                        format!("scancel: error: Invalid user name: {name}"),
+                    ));
+                }
+            },
             None => parsed.has("me").then(|| caller.account(cluster).name),
         };
         Ok(Self {

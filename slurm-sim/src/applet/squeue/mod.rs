@@ -290,15 +290,17 @@ struct Filter<'a> {
 
 impl<'a> Filter<'a> {
     fn new(parsed: &'a Parsed, caller: &Caller, cluster: &Cluster, io: &mut Io<'_>) -> Self {
-        let mut users: Option<Vec<String>> = parsed
-            .list("user")
-            .map(|names| names.into_iter().map(str::to_owned).collect());
-        for name in users.iter().flatten() {
-            if !account::exists(name, &cluster.virtual_users) {
-                // Recorded: an empty line follows, and the command goes on.
-                io.complain(format!("squeue: error: Invalid user: {name}\n"));
-            }
-        }
+        let mut users = parsed.list("user").map(|names| {
+            let known = names.into_iter().filter_map(|name| {
+                let known = account::named(name, &cluster.virtual_users);
+                if known.is_none() {
+                    // Recorded: an empty line follows, and the command goes on.
+                    io.complain(format!("squeue: error: Invalid user: {name}\n"));
+                }
+                known
+            });
+            known.collect::<Vec<_>>()
+        });
         if parsed.has("me") {
             users = Some(vec![caller.account(cluster).name]);
         }
