@@ -47,7 +47,7 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 /// A call's body says what a job is to have.
 const LONGEST_CALL_BYTES: usize = 4096;
 /// How long the manager's page waits for news of the dev servers: it is kept current once it is there.
-const LIST_HASTE: Duration = Duration::from_millis(50);
+const LIST_HASTE: Duration = Duration::from_millis(20);
 /// The page that lists the dev servers of the selected session.
 const PORTS: &str = "/port/";
 /// The path under which the IDE is served.

@@ -5,10 +5,9 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,15 +17,16 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     private::Localhost,
-    text::is_unprintable,
     upstream::owner::{Owners, Socket},
 };
 
 mod events;
+mod holder;
 mod page;
 mod title;
 
 pub use events::{CONTENT_TYPE as EVENTS_CONTENT_TYPE, events, feed};
+use holder::Known;
 pub use page::{POLICY, SCRIPT, html, index, rows_html, script};
 use title::Seen;
 
@@ -109,6 +109,7 @@ pub struct Servers {
     asks_titles: bool,
     /// What was last seen of each listener: its port and its inode.
     seen: Mutex<HashMap<(u16, u64), (Instant, Seen)>>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Servers {
@@ -129,6 +130,7 @@ impl Servers {
             job,
             asks_titles: false,
             seen: Mutex::default(),
+            known: Arc::default(),
         }
     }
 
@@ -200,10 +202,10 @@ impl Servers {
     /// One server for each socket, still without its title.
     async fn describe(&self, found: &[Found]) -> io::Result<Vec<Listening>> {
         let (found, job) = (found.to_owned(), self.job.clone());
+        let known = Arc::clone(&self.known);
         let described = tokio::task::spawn_blocking(move || {
-            let holders = holders(&found);
-            let describe = |it: &Found| describe(it, holders.get(&it.socket.inode), job.as_deref());
-            found.iter().map(describe).collect()
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.describe(&found, job.as_deref())
         });
         described.await.map_err(io::Error::other)
     }
@@ -280,76 +282,6 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-fn describe(found: &Found, pid: Option<&u32>, job: Option<&str>) -> Listening {
-    let process = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    let in_session = match (job, pid) {
-        (None, _) => true,
-        (Some(job), Some(pid)) => job_of(*pid).as_deref() == Some(job),
-        (Some(_), None) => false,
-    };
-    Listening {
-        port: found.port(),
-        address: match (found.socket.address, found.private) {
-            (address, Some(it)) if it.asked != it.port => address.to_string(),
-            (address, _) => address.ip().to_string(),
-        },
-        private: found.private.is_some(),
-        locked: found.private.is_some_and(|it| it.is_locked),
-        process: process.map(|name| name.chars().filter(|c| !is_unprintable(*c)).collect()),
-        pid: pid.copied(),
-        title: None,
-        link: format!("/port/{}/", found.port()),
-        in_session,
-    }
-}
-
-/// The Slurm job of a process: from its environment, as Slurm set it for the batch script.
-fn job_of(pid: u32) -> Option<String> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let job = environment
-        .split(|byte| *byte == 0)
-        .find_map(|variable| variable.strip_prefix(b"SLURM_JOB_ID="))?;
-    String::from_utf8(job.to_vec()).ok()
-}
-
-/// Which process holds each of the sockets: proc_pid_fd(5) of those processes that we may look into.
-fn holders(found: &[Found]) -> HashMap<u64, u32> {
-    let mut holders: HashMap<u64, u32> = HashMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        for inode in socket_inodes(&process.path().join("fd")) {
-            if found.iter().any(|it| it.socket.inode == inode) {
-                // Of a parent and a forked child the older, smaller number is the server's own.
-                let holder = holders.entry(inode).or_insert(pid);
-                *holder = pid.min(*holder);
-            }
-        }
-    }
-    holders
-}
-
-fn socket_inodes(descriptors: &Path) -> impl Iterator<Item = u64> {
-    fs::read_dir(descriptors)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|descriptor| {
-            let target = fs::read_link(descriptor.path()).ok()?;
-            target
-                .to_str()?
-                .strip_prefix("socket:[")?
-                .strip_suffix(']')?
-                .parse()
-                .ok()
-        })
 }
 
 #[cfg(test)]
