@@ -207,7 +207,7 @@ impl Watch {
         }
     }
 
-    /// What squeue says of `job` once an answer is due, see [`Queue::told`].
+    /// What squeue says of `job` once an answer is due: never older than this call.
     pub async fn told(&self, job: JobId, due: &Due) -> Answer {
         let ask = |jobs| poll(&self.cluster, self.whose, jobs);
         self.queue.told(job, due, ask).await
