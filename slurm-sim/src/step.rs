@@ -220,9 +220,6 @@ fn remark_when_cancelled(
     let kill_wait = launch.kill_wait;
     thread::spawn(move || {
         if stop.recv().is_ok() {
-            for signal in [Signal::SIGCONT, Signal::SIGTERM] {
-                let _ = kill(group, signal);
-            }
             // srun gives the node a little longer than that.
             let secs = u8::try_from(kill_wait.as_secs() + 2).unwrap_or(u8::MAX);
             let _ = send(&output, &Frame::Abort(secs));
@@ -231,6 +228,10 @@ fn remark_when_cancelled(
                 Time::now()
             );
             let _ = send(&output, &Frame::Err(line.into_bytes()));
+            // Only then: with its last process the step is over, and nothing more is said.
+            for signal in [Signal::SIGCONT, Signal::SIGTERM] {
+                let _ = kill(group, signal);
+            }
         }
     });
     Ok(())

@@ -4,6 +4,7 @@
 //! [`Order`]s come in, one [`Outcome`] goes out. When the input ends, so does the job: nobody is
 //! there any more to answer for it.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -160,6 +161,8 @@ struct Running<'a> {
     assignment: &'a Assignment,
     batch: Pid,
     steps: Vec<Pid>,
+    /// Whom SIGKILL was sent.
+    killed: HashSet<Pid>,
     /// The job's standard error, for remarks.
     log: File,
 }
@@ -210,6 +213,7 @@ impl<'a> Running<'a> {
             assignment,
             batch,
             steps: vec![],
+            killed: HashSet::new(),
             log,
         })
     }
@@ -252,6 +256,7 @@ impl<'a> Running<'a> {
             self.reap();
         }
         self.kill_steps();
+        self.see_the_killed_off();
         if self.assignment.kill_mode == KillMode::Cgroup {
             processes::kill_descendants(KILL_DEADLINE);
         }
@@ -331,12 +336,26 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn kill(&self) {
+    fn kill(&mut self) {
+        self.killed.extend(self.reached());
         self.signal(Signal::SIGKILL);
         if self.assignment.kill_mode == KillMode::Cgroup {
             for pid in processes::descendants_of(Pid::this()) {
                 let _ = kill(pid, Signal::SIGKILL);
             }
+        }
+    }
+
+    /// A job is over when those are gone that had to go with it.
+    fn see_the_killed_off(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < KILL_DEADLINE {
+            self.reap();
+            let left = processes::descendants_of(Pid::this());
+            if !left.iter().any(|pid| self.killed.contains(pid)) {
+                return;
+            }
+            thread::sleep(POLL);
         }
     }
 
