@@ -100,8 +100,11 @@ async fn redirects_stay(alice: &Person) -> Result<()> {
 async fn browser_sync(alice: &Person) -> Result<()> {
     let sync = BrowserSync::on(3000).showing("before");
     let server = alice.runs(&sync).await?;
-    let first = alice.browser.gets(&server.path("")).await?;
-    first.sees("before");
+    // It says that it serves before it listens.
+    eventually!(10, "browser-sync serves", {
+        let page = alice.browser.gets(&server.path("")).await?;
+        page.shows("before")
+    })?;
     let path = server.path("browser-sync/socket.io/");
     let mut socket = SocketIo::join(&alice.browser, &path, "/browser-sync").await?;
     let index = format!("{}/index.html", sync.site().dir());
