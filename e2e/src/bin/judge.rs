@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, ensure};
 use e2e::binaries;
 use e2e::cluster::{Cluster, Docker, Embedded};
 use e2e::judge::{
@@ -20,19 +20,25 @@ fn setting(name: &str) -> Option<String> {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
+#[expect(clippy::print_stderr, reason = "it speaks to a person")]
+async fn main() -> ExitCode {
     // A story that panics is a line of the table.
     std::panic::set_hook(Box::new(|_| {}));
-    let good = match setting("E2E_CLUSTER").as_deref() {
-        None | Some("embedded") => judge(&Embedded).await?,
-        Some("docker") => judge(&Docker).await?,
-        Some(other) => bail!("E2E_CLUSTER is `{other}`, not `embedded` or `docker`"),
+    let judged = match setting("E2E_CLUSTER").as_deref() {
+        None | Some("embedded") => judge(&Embedded).await,
+        Some("docker") => judge(&Docker).await,
+        Some(other) => Err(anyhow!(
+            "E2E_CLUSTER is `{other}`, not `embedded` or `docker`"
+        )),
     };
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    match judged {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Whether nothing failed.
@@ -44,7 +50,8 @@ async fn judge(cluster: &impl Cluster) -> Result<bool> {
     }
     match manager {
         Some(url) if url.contains("://") => {
-            let foreign = Foreign::told_by(setting)?;
+            let foreign = Foreign::told_by(setting).context("see docs/judging.md")?;
+            foreign.is_in_reach().await?;
             good &= shows(&url, &judge_manager(&foreign, &only()).await);
         }
         manager if manager.is_some() || proxy.is_none() => good &= a_manager(cluster).await?,
@@ -56,6 +63,7 @@ async fn judge(cluster: &impl Cluster) -> Result<bool> {
 #[expect(clippy::print_stdout, reason = "it speaks to a person")]
 async fn the_proxy(cluster: &impl Cluster) -> Result<bool> {
     let program = binaries::hpc_proxy()?;
+    ensure!(program.is_file(), "no program `{}`", program.display());
     let kind = Kind::of(&program, setting("E2E_PROXY_KIND").as_deref())?;
     let stage = Stage::on(cluster, kind).await?;
     let table = judge_proxy(&stage, &only()).await;

@@ -66,6 +66,18 @@ impl Foreign {
             origin,
         })
     }
+
+    /// Whether commands run on the nodes of the two, and what the stories start there does.
+    ///
+    /// # Errors
+    /// They do not, or there is no node.js.
+    pub async fn is_in_reach(&self) -> Result<()> {
+        for person in [&self.alice, &self.bob] {
+            let node = person.shell.runs("command -v node").await;
+            node.with_context(|| format!("{}'s dev servers need node.js", person.name))?;
+        }
+        Ok(())
+    }
 }
 
 /// `Name: value`, a line each.

@@ -147,7 +147,7 @@ impl Stage {
         let pid = remote.lines.awaits(SOON, "its process", runs).await?;
         let pid = pid.rsplit(' ').next().unwrap_or_default().to_owned();
         let port = eventually!(10, "the proxy publishes its port", {
-            let look = format!("cat '{file}' || {{ tail -n 3 '{home}/log' >&2; exit 1; }}");
+            let look = format!("cat '{file}' 2>/dev/null || tail -n 3 '{home}/log'");
             let said = person.shell.runs(&look).await?;
             let port: u16 = said.trim().parse().with_context(|| format!("{said:?}"))?;
             Ok(port)
