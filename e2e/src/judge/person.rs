@@ -62,12 +62,11 @@ impl Person {
 
     /// Serves a page that says `text`, and what else `fixtures/judge/server.js` has.
     pub(super) async fn serves(&self, text: &str) -> Result<Server> {
-        let program = std::fs::read(binaries::judged().join("server.js"))?;
-        let keep = "mkdir -p judge && cat > judge/server.js";
-        self.shell.takes(keep, &program).await?;
-        let mut remote = self
-            .shell
-            .starts(&format!("exec node judge/server.js 0 '{text}'"))?;
+        let program = std::fs::read_to_string(binaries::judged().join("server.js"))?;
+        let mut remote = self.shell.starts(&format!(
+            "mkdir -p judge && cat >judge/server.js <<'END'\n{program}END\n\
+             exec node judge/server.js 0 '{text}'"
+        ))?;
         let listens = |line: &str| line.starts_with("listens on ");
         let line = remote.lines.awaits(SOON, "its port", listens).await?;
         let port = line.rsplit(' ').next().unwrap_or_default();
@@ -84,27 +83,24 @@ impl Person {
         let made = site.made()?;
         self.shell.copies(made.path(), &site.dir()).await?;
         let command = server.command(&self.tools, port);
-        let program = command.split_whitespace().next().unwrap_or_default();
-        if self
-            .shell
-            .runs(&format!("command -v {program}"))
-            .await
-            .is_err()
-        {
-            return Err(Lacks("the dev server on the node, see E2E_LIVE_SERVER").into());
+        let mut remote = self.keeps(":", &command)?;
+        if let Err(error) = server.awaits_ready(&mut remote.lines, port).await {
+            // As a shell says that there is no such program.
+            if remote.lines.so_far().iter().any(|line| line == "exit 127") {
+                return Err(Lacks("the dev server on the node, see E2E_LIVE_SERVER").into());
+            }
+            return Err(error.context(format!("`{command}` of {}", self.name)));
         }
-        let mut remote = self.keeps(&command)?;
-        let ready = server.awaits_ready(&mut remote.lines, port).await;
-        ready.with_context(|| format!("`{command}` of {}", self.name))?;
         Ok(Server {
             port,
             _remote: remote,
         })
     }
 
-    /// Starts a command that knows nothing of its standard input, to end with it.
-    pub(super) fn keeps(&self, command: &str) -> Result<Remote> {
-        self.shell.starts(&WHILE_OPEN.replace("@command@", command))
+    /// Starts a command that knows nothing of its standard input, to end with it; `before` it another, or `:`.
+    pub(super) fn keeps(&self, before: &str, command: &str) -> Result<Remote> {
+        let line = WHILE_OPEN.replace("@command@", command);
+        self.shell.starts(&format!("{before}\n{line}"))
     }
 
     /// Saves a file below home.

@@ -123,16 +123,15 @@ impl Stage {
     pub(super) async fn starts(&self, user: &'static str, file: PortFile) -> Result<Proxy> {
         let shell = self.ssh.shell(user, NODES[0]);
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let home = shell.runs("echo ~").await?;
-        let home = format!("{}/judge-{number}", home.trim());
+        // For the shell to expand.
+        let home = format!("$HOME/judge-{number}");
         let (file, flag) = match file {
             PortFile::Usual => (format!("{home}/.hpc-proxy/port"), String::new()),
             PortFile::Moved => {
                 let file = format!("{home}/moved");
-                (file.clone(), format!(" --port-file '{file}'"))
+                (file.clone(), format!(" --port-file \"{file}\""))
             }
         };
-        shell.runs(&format!("mkdir -p '{home}'")).await?;
         let mut person = Person {
             name: user,
             shell,
@@ -140,14 +139,15 @@ impl Stage {
             tools: self.site.tools().clone(),
         };
         let command = &self.command;
-        let mut remote = person.keeps(&format!(
-            "env HOME='{home}' {LIKE_THE_ORIGINAL} {command} --port 0 --verbose{flag} >'{home}/log' 2>&1"
-        ))?;
+        let start = format!(
+            "env HOME=\"{home}\" {LIKE_THE_ORIGINAL} {command} --port 0 --verbose{flag} >\"{home}/log\" 2>&1"
+        );
+        let mut remote = person.keeps(&format!("mkdir -p \"{home}\""), &start)?;
         let runs = |line: &str| line.starts_with("runs as ");
         let pid = remote.lines.awaits(SOON, "its process", runs).await?;
         let pid = pid.rsplit(' ').next().unwrap_or_default().to_owned();
         let port = eventually!(10, "the proxy publishes its port", {
-            let look = format!("cat '{file}' 2>/dev/null || tail -n 3 '{home}/log'");
+            let look = format!("cat \"{file}\" 2>/dev/null || tail -n 3 \"{home}/log\"");
             let said = person.shell.runs(&look).await?;
             let port: u16 = said.trim().parse().with_context(|| format!("{said:?}"))?;
             Ok(port)
@@ -193,7 +193,7 @@ impl Proxy {
         shell.runs(&format!("kill -TERM {}", self.pid)).await?;
         let exits = |line: &str| line.starts_with("exit ");
         self.remote.lines.awaits(SOON, "its end", exits).await?;
-        let file = &self.file;
-        shell.runs(&format!("! cat '{file}'")).await.map(drop)
+        let gone = format!("! cat \"{}\"", self.file);
+        shell.runs(&gone).await.map(drop)
     }
 }
