@@ -41,7 +41,7 @@ pub async fn judge(foreign: &Foreign, only: &str) -> Table {
     table.tells("large bodies are exact", story).await;
     let story = person::nothing_listens(alice);
     table
-        .tells("a port without a server is an error, at once", story)
+        .tells("a port without a server is an error and no hang", story)
         .await;
     let story = person::bad_ports(alice);
     table.tells("what is no port is refused", story).await;

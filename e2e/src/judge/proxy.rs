@@ -44,7 +44,7 @@ pub async fn judge(stage: &Stage, only: &str) -> Table {
     table.tells("large bodies are exact", story).await;
     let story = with_alice(stage, person::nothing_listens);
     table
-        .tells("a port without a server is an error, at once", story)
+        .tells("a port without a server is an error and no hang", story)
         .await;
     let story = with_alice(stage, person::bad_ports);
     table.tells("what is no port is refused", story).await;
