@@ -67,6 +67,14 @@ code-server: fixtures build
 conformance *ARGS: build
     @{{ programs }}/debug/conformance "$@"
 
+# Any proxy and any manager by stories and by `conformance`, as a table: takes PROXY=path, MANAGER=url, CLUSTER=docker
+judge *ARGS: fixtures build
+    @e2e/judge {{ programs }}/debug/judge "$@"
+
+# The same for the original proxy, built by Go from a checkout of one's own: takes SRC=path
+judge-original *ARGS: fixtures build
+    @e2e/judge-original {{ programs }}/debug/judge "$@"
+
 # Real dev servers in a real browser behind each front, as a matrix; takes cases, fronts, --browser firefox
 compat *ARGS: fixtures build
     @fixtures/install `{{ programs }}/debug/compat --packages "$@"`

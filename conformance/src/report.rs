@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::tables;
+
 /// How a row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -55,6 +57,7 @@ impl Report {
             let (verdict, why) = line.verdict.parts();
             json!({
                 "id": line.id,
+                "section": tables::section(&line.id),
                 "cites": line.cites,
                 "name": line.name,
                 "verdict": verdict,

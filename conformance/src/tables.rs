@@ -19,21 +19,40 @@ use anyhow::Result;
 
 use crate::row::Row;
 
+/// The sections by their letters.
+const SECTIONS: [(char, &str); 8] = [
+    ('A', "routing"),
+    ('B', "fields"),
+    ('C', "framing"),
+    ('D', "responses"),
+    ('E', "streaming"),
+    ('F', "upgrades"),
+    ('G', "targets"),
+    ('S', "access"),
+];
+
+/// The section of a row, by its id: `A routing`.
+pub(crate) fn section(id: &str) -> String {
+    let known = |(letter, _): &&(char, &str)| id.starts_with(*letter);
+    let (letter, name) = SECTIONS.iter().find(known).expect("each row has one");
+    format!("{letter} {name}")
+}
+
 /// Every row, in order, with its id.
 pub(crate) fn all() -> Vec<Row> {
-    let sections = [
-        ('A', routing::rows()),
-        ('B', fields::rows()),
-        ('C', framing::rows()),
-        ('D', responses::rows()),
-        ('E', streaming::rows()),
-        ('F', upgrades::rows()),
-        ('G', targets::rows()),
-        ('S', access::rows()),
+    let rows_of = [
+        routing::rows(),
+        fields::rows(),
+        framing::rows(),
+        responses::rows(),
+        streaming::rows(),
+        upgrades::rows(),
+        targets::rows(),
+        access::rows(),
     ];
     let mut counts = HashMap::<String, usize>::new();
     let mut rows = Vec::new();
-    for (section, of_section) in sections {
+    for ((section, _), of_section) in SECTIONS.into_iter().zip(rows_of) {
         for mut row in of_section {
             let first = row.cites.split([',', ' ']).next().unwrap_or_default();
             let first = first.trim_start_matches('S');

@@ -11,7 +11,22 @@ pub fn hpc_proxy() -> Result<PathBuf> {
 
 /// The manager under test: `E2E_MANAGER`, else the workspace's own.
 pub fn hpc_manager() -> Result<PathBuf> {
+    let replaced = std::env::var("E2E_MANAGER").unwrap_or_default();
+    ensure!(
+        !replaced.contains("://"),
+        "E2E_MANAGER is an address: that is for `just judge`"
+    );
     replaceable("E2E_MANAGER", "hpc-manager")
+}
+
+/// The table of raw exchanges.
+pub(crate) fn conformance() -> Result<PathBuf> {
+    built("conformance")
+}
+
+/// The dev server and the proxies that the judge brings along.
+pub fn judged() -> PathBuf {
+    workspace().join("fixtures/judge")
 }
 
 /// Whether a program is to be had by its name alone.
@@ -93,11 +108,20 @@ fn workspace() -> &'static Path {
 }
 
 fn replaceable(variable: &str, name: &str) -> Result<PathBuf> {
-    match std::env::var_os(variable) {
-        Some(path) => std::path::absolute(&path)
-            .with_context(|| format!("{variable} is not a path: `{}`", path.display())),
-        None => built(name),
-    }
+    let Some(path) = std::env::var_os(variable) else {
+        return built(name);
+    };
+    let path = on_path(Path::new(&path)).unwrap_or_else(|| path.into());
+    std::path::absolute(&path)
+        .with_context(|| format!("{variable} is not a path: `{}`", path.display()))
+}
+
+/// Where the system finds a program that is called by its name alone.
+fn on_path(program: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(program));
+    let is_name = program.components().count() == 1 && !program.exists();
+    places.find(|place| is_name && place.is_file())
 }
 
 /// Cargo puts a package's tests and examples one directory below the workspace's programs.

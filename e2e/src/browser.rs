@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use reqwest::cookie::{CookieStore, Jar};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, HeaderMap, ORIGIN};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderName, ORIGIN};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method, Response, Url};
 use tokio::sync::Mutex;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -28,6 +28,8 @@ const A_PAGE: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 pub struct Browser {
     origin: Url,
     cookies: Arc<Jar>,
+    /// What it sends with everything.
+    fields: HeaderMap,
     client: Client,
     key: Arc<Mutex<PageKey>>,
 }
@@ -54,7 +56,29 @@ impl Browser {
     /// # Errors
     /// `origin` is not a URL.
     pub fn new(origin: &str) -> Result<Browser> {
-        Self::with(origin, Arc::default(), Policy::default())
+        Self::with(origin, Arc::default(), HeaderMap::new(), Policy::default())
+    }
+
+    /// One that is signed in with these header fields; cookies among them are kept as its own.
+    ///
+    /// # Errors
+    /// `origin` is not a URL, or a field is not one.
+    pub fn signed_in(origin: &str, fields: &[(String, String)]) -> Result<Browser> {
+        let url: Url = origin.parse().context("the origin")?;
+        let (jar, mut others) = (Jar::default(), HeaderMap::new());
+        for (name, value) in fields {
+            if name.eq_ignore_ascii_case("cookie") {
+                value
+                    .split(';')
+                    .for_each(|it| jar.add_cookie_str(it.trim(), &url));
+            } else {
+                others.append(
+                    HeaderName::try_from(name).with_context(|| format!("the field `{name}`"))?,
+                    HeaderValue::from_str(value).with_context(|| format!("the value of {name}"))?,
+                );
+            }
+        }
+        Self::with(origin, jar.into(), others, Policy::default())
     }
 
     /// The same browser with its cookies, for pages of another origin.
@@ -62,7 +86,8 @@ impl Browser {
     /// # Errors
     /// `origin` is not a URL.
     pub fn at(&self, origin: &str) -> Result<Browser> {
-        Self::with(origin, Arc::clone(&self.cookies), Policy::default())
+        let (cookies, fields) = (Arc::clone(&self.cookies), self.fields.clone());
+        Self::with(origin, cookies, fields, Policy::default())
     }
 
     /// The same browser with its cookies, which shows redirects instead of following them.
@@ -70,12 +95,18 @@ impl Browser {
     /// # Errors
     /// None that a story could cause.
     pub fn step_by_step(&self) -> Result<Browser> {
-        let cookies = Arc::clone(&self.cookies);
-        Self::with(self.origin.as_str(), cookies, Policy::none())
+        let (cookies, fields) = (Arc::clone(&self.cookies), self.fields.clone());
+        Self::with(self.origin.as_str(), cookies, fields, Policy::none())
     }
 
-    fn with(origin: &str, cookies: Arc<Jar>, redirects: Policy) -> Result<Browser> {
+    fn with(
+        origin: &str,
+        cookies: Arc<Jar>,
+        fields: HeaderMap,
+        redirects: Policy,
+    ) -> Result<Browser> {
         let client = Client::builder()
+            .default_headers(fields.clone())
             .cookie_provider(Arc::clone(&cookies))
             .redirect(redirects)
             .dns_resolver(Arc::new(Localhost))
@@ -90,6 +121,7 @@ impl Browser {
         Ok(Browser {
             origin,
             cookies,
+            fields,
             client,
             key: Arc::default(),
         })
@@ -159,6 +191,23 @@ impl Browser {
         Page::of(&format!("{method} {path}"), request).await
     }
 
+    /// Follows an answer that has no end, as `EventSource` does.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn follows(&self, path: &str) -> Result<Stream> {
+        let request = self.client.get(self.address_of(path));
+        let request = request.header(ACCEPT, "text/event-stream");
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("follow {path}"))?;
+        Ok(Stream {
+            response,
+            heard: Vec::new(),
+        })
+    }
+
     /// Opens a WebSocket, with the cookies and the origin that a page of ours would send.
     ///
     /// # Errors
@@ -180,6 +229,7 @@ impl Browser {
             .into_client_request()
             .with_context(|| format!("address `{http}`"))?;
         let headers = request.headers_mut();
+        headers.extend(self.fields.clone());
         if let Some(cookies) = self.cookies.cookies(&url) {
             headers.insert("cookie", cookies);
         }
@@ -251,6 +301,33 @@ fn is_local(name: &str) -> bool {
 /// For messages: a query may be a secret.
 fn without_query(address: &str) -> &str {
     address.split_once('?').map_or(address, |(path, _)| path)
+}
+
+/// An answer that goes on.
+#[derive(Debug)]
+pub struct Stream {
+    response: Response,
+    heard: Vec<u8>,
+}
+
+impl Stream {
+    /// Reads on until `text` has come.
+    ///
+    /// # Errors
+    /// It did not come within `deadline`.
+    pub async fn awaits(&mut self, deadline: Duration, text: &str) -> Result<()> {
+        let read = async {
+            while !String::from_utf8_lossy(&self.heard).contains(text) {
+                let piece = self.response.chunk().await?;
+                self.heard.extend(piece.context("the stream ended")?);
+            }
+            Ok(())
+        };
+        let read = tokio::time::timeout(deadline, read).await;
+        let heard = String::from_utf8_lossy(&self.heard);
+        let status = self.response.status();
+        read.with_context(|| format!("no `{text}` within {deadline:?}; {status}: {heard:?}"))?
+    }
 }
 
 /// What came back for one request.

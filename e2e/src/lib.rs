@@ -18,6 +18,7 @@ pub mod eventually;
 pub mod evidence;
 pub mod faults;
 pub mod firefox;
+pub mod judge;
 pub mod line;
 pub mod manager;
 pub mod owner;

@@ -28,6 +28,7 @@ mod the_lease_is_lost;
 mod the_login_node;
 mod the_manager_restarts;
 mod the_proxy_publishes_its_port;
+mod the_suite_judges_others;
 mod the_tunnel_drops;
 mod two_users_share_a_node;
 mod wrong_ports;
@@ -144,6 +145,9 @@ on_every_cluster! {
         a_stale_lease_is_not_believed
         an_impostor_on_the_old_port_gets_nothing
         an_impostor_where_the_job_was_hears_nothing;
+    the_suite_judges_others:
+        our_proxy_is_judged_as_any_other
+        our_manager_is_judged_as_any_other;
     single_user:
         the_tunnel_ends_at_the_configured_port
         a_taken_port_is_an_error_that_names_the_holder;
