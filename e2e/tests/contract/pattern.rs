@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 /// Values of shell variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// A line that begins so may be missing: a state too short to be seen each time.
+/// A line that begins so may be missing: a state too short to be seen each time, or words that Slurm itself loses
+/// when what says them ends.
 const MAYBE: &str = "{maybe}";
 
 /// One line of a comparison.
