@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::account::{Account, OsIds};
 use crate::clock::Time;
 use crate::cluster::{Cluster, DEFAULT_MEMORY_MB_PER_CPU, Health, Healths};
-use crate::job::{Exit, Job, MemoryMb, Reason, Request, State};
+use crate::job::{Job, MemoryMb, Request};
 use crate::schedule;
 
 /// Whose the jobs are: so many users have them in turn.
@@ -63,48 +63,25 @@ fn job(id: u32, user: u32, submitted: Time) -> Job {
         stderr: None,
         stdin: None,
         work_dir: account.home.clone().into(),
-        submit_dir: account.home.into(),
+        submit_dir: account.home.clone().into(),
         command: None,
         script_args: vec![],
         umask: 0o22,
     };
-    Job {
-        id,
-        array: None,
-        name: format!("hpc-vscode-{id}"),
-        user: account.name,
+    let os = OsIds {
         uid,
         gid: uid,
-        os: OsIds {
-            uid,
-            gid: uid,
-            groups: vec![],
-        },
-        request,
-        submit_host: "login".into(),
-        submit_session: 1,
-        submitted,
-        eligible: submitted,
-        started: None,
-        ended: None,
-        state: State::Pending,
-        completing: false,
-        reason: Reason::None,
-        exit: Exit::default(),
-        held: false,
-        nodes: vec![],
-        restarts: 0,
-        knocks: vec![],
-        steps: 0,
-        waiting_steps: vec![],
-        warned: false,
-    }
+        groups: vec![],
+    };
+    let name = format!("hpc-vscode-{id}");
+    Job::pending(id, name, account, os, request, submitted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::{Knobs, Node};
+    use crate::job::State;
 
     #[test]
     fn as_many_run_as_there_is_room_for() {

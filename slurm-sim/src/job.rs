@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::OsIds;
+use crate::account::{Account, OsIds};
 use crate::clock::Time;
 use crate::dependency::Dependency;
 use crate::units::Limit;
@@ -252,6 +252,44 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// One that waits, as it is when it was submitted on the login node.
+    pub(crate) fn pending(
+        id: u32,
+        name: String,
+        account: Account,
+        os: OsIds,
+        request: Request,
+        submitted: Time,
+    ) -> Self {
+        Self {
+            id,
+            array: None,
+            name,
+            user: account.name,
+            uid: account.uid,
+            gid: account.gid,
+            os,
+            request,
+            submit_host: "login".into(),
+            submit_session: 1,
+            submitted,
+            eligible: submitted,
+            started: None,
+            ended: None,
+            state: State::Pending,
+            completing: false,
+            reason: Reason::None,
+            exit: Exit::default(),
+            held: false,
+            nodes: vec![],
+            restarts: 0,
+            knocks: vec![],
+            steps: 0,
+            waiting_steps: vec![],
+            warned: false,
+        }
+    }
+
     /// Where it stands among all jobs, the tasks of an array in their order.
     pub(crate) fn place(&self) -> (u32, u32) {
         let array = self.array.as_ref();
@@ -411,64 +449,46 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn job(id: u32) -> Job {
-        Job {
-            id,
-            array: None,
-            name: "demo".into(),
-            user: "alice".into(),
+        let account = Account {
+            name: "alice".into(),
             uid: 2001,
             gid: 2001,
-            os: OsIds {
-                uid: 2001,
-                gid: 2001,
-                groups: vec![],
-            },
-            request: Request {
-                partition: "compute".into(),
-                limit_minutes: Some(60),
-                node_count: 1,
-                tasks: None,
-                cpus_per_task: None,
-                memory: MemoryMb::PerCpu(100),
-                nodelist: vec![],
-                exclude: vec![],
-                dependency: vec![],
-                account: None,
-                qos: None,
-                comment: None,
-                exclusive: false,
-                ends_if_never: false,
-                most_nodes: None,
-                requeue: true,
-                append_output: false,
-                warning: None,
-                stdout: None,
-                stderr: None,
-                stdin: None,
-                work_dir: "/home/alice".into(),
-                submit_dir: "/home/alice".into(),
-                command: None,
-                script_args: vec![],
-                umask: 0o22,
-            },
-            submit_host: "login".into(),
-            submit_session: 1,
-            submitted: Time(0),
-            eligible: Time(0),
-            started: None,
-            ended: None,
-            state: State::Pending,
-            completing: false,
-            reason: Reason::None,
-            exit: Exit::default(),
-            held: false,
-            nodes: vec![],
-            restarts: 0,
-            knocks: vec![],
-            steps: 0,
-            waiting_steps: vec![],
-            warned: false,
-        }
+            home: "/home/alice".into(),
+        };
+        let os = OsIds {
+            uid: 2001,
+            gid: 2001,
+            groups: vec![],
+        };
+        let request = Request {
+            partition: "compute".into(),
+            limit_minutes: Some(60),
+            node_count: 1,
+            tasks: None,
+            cpus_per_task: None,
+            memory: MemoryMb::PerCpu(100),
+            nodelist: vec![],
+            exclude: vec![],
+            dependency: vec![],
+            account: None,
+            qos: None,
+            comment: None,
+            exclusive: false,
+            ends_if_never: false,
+            most_nodes: None,
+            requeue: true,
+            append_output: false,
+            warning: None,
+            stdout: None,
+            stderr: None,
+            stdin: None,
+            work_dir: "/home/alice".into(),
+            submit_dir: "/home/alice".into(),
+            command: None,
+            script_args: vec![],
+            umask: 0o22,
+        };
+        Job::pending(id, "demo".into(), account, os, request, Time(0))
     }
 
     const DELAY: Duration = Duration::from_secs(120);

@@ -118,36 +118,18 @@ impl Submission<'_> {
             (None, Source::Stdin) => "sbatch".into(),
             (None, Source::File { name, .. }) => name.clone(),
         };
+        let os = self.caller.os_ids(&account);
         Job {
-            id,
-            array: None,
-            name,
-            os: self.caller.os_ids(&account),
-            user: account.name,
-            uid: account.uid,
-            gid: account.gid,
-            request,
             submit_host: self.caller.host.clone(),
             submit_session: self.caller.session,
-            submitted: self.now,
             eligible: self.options.begin.unwrap_or(self.now),
-            started: None,
-            ended: None,
-            state: State::Pending,
-            completing: false,
             reason: if self.options.hold {
                 Reason::JobHeldUser
             } else {
                 Reason::None
             },
-            exit: Default::default(),
             held: self.options.hold,
-            nodes: vec![],
-            restarts: 0,
-            knocks: vec![],
-            steps: 0,
-            waiting_steps: vec![],
-            warned: false,
+            ..Job::pending(id, name, account, os, request, self.now)
         }
     }
 
