@@ -128,13 +128,18 @@ impl Upstream {
         if !self.0.is_asking.swap(true, Ordering::AcqRel) {
             let upstream = self.clone();
             tokio::spawn(async move {
-                // What went wrong is told to whoever waits for a list.
+                // Nobody here can be told what went wrong.
                 let _ = upstream.servers().await;
                 upstream.0.is_asking.store(false, Ordering::Release);
                 upstream.0.has_asked.notify_waiters();
             });
         }
         let _ = timeout(patience, asked).await;
+        self.last_servers()
+    }
+
+    /// The servers that were last heard of; nobody is asked.
+    pub fn last_servers(&self) -> Option<Vec<Listening>> {
         self.heard().clone()
     }
 
@@ -148,6 +153,15 @@ impl Upstream {
     /// # Errors
     /// See [`ListError`].
     pub async fn servers(&self) -> Result<Vec<Listening>, ListError> {
+        self.ask_for_servers().await.inspect_err(|error| {
+            if !matches!(error, ListError::Dial(_)) {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(upstream = %self, error, "no list of servers");
+            }
+        })
+    }
+
+    async fn ask_for_servers(&self) -> Result<Vec<Listening>, ListError> {
         #[derive(Deserialize)]
         struct List {
             ports: Vec<Listening>,

@@ -22,12 +22,11 @@ use http::{
 };
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Router, api, own_host::Addresses, servers};
+use super::{Router, api, own_host::Addresses};
 use crate::{
     auth::{Known, SignedIn},
     names::UserName,
@@ -124,8 +123,7 @@ impl Router {
             addresses: self.addresses(own),
             who,
             choice,
-            listed: None,
-            asking: JoinSet::new(),
+            asked: None,
             _seat: seat,
         };
         let (events, received) = mpsc::channel(BACKLOG);
@@ -155,13 +153,6 @@ fn stream_of(body: PageBody) -> Page {
     page
 }
 
-/// What a proxy said of the servers, and when it was asked.
-struct Listed {
-    of: Upstream,
-    asked: Instant,
-    servers: Option<Vec<Listening>>,
-}
-
 /// One stream.
 struct Feed {
     sessions: Arc<Sessions>,
@@ -169,8 +160,8 @@ struct Feed {
     addresses: Addresses,
     who: Known,
     choice: Option<SessionId>,
-    listed: Option<Listed>,
-    asking: JoinSet<Listed>,
+    /// Whose servers were asked for last, and when.
+    asked: Option<(Upstream, Instant)>,
     _seat: Seat,
 }
 
@@ -237,29 +228,14 @@ impl Feed {
     /// cut, what was last heard stays.
     async fn list(&mut self, seen: Option<&Seen>) -> Option<Vec<Listening>> {
         let upstream = seen?.view.upstream.clone()?;
-        self.listed.take_if(|listed| listed.of != upstream);
-        let due = self.listed.as_ref();
-        let due = due.is_none_or(|listed| listed.asked.elapsed() >= LIST_INTERVAL);
-        if due && self.asking.is_empty() {
-            let (seen, of) = (seen.cloned(), upstream.clone());
-            let asked = Instant::now();
-            self.asking.spawn(async move {
-                let servers = servers(seen.as_ref()).await.ok().flatten();
-                Listed { of, asked, servers }
-            });
-        }
-        let heard = match self.listed {
-            None => timeout(LIST_PATIENCE, self.asking.join_next()).await,
-            Some(_) => Ok(self.asking.try_join_next()),
+        self.asked.take_if(|(of, _)| *of != upstream);
+        let patience = match &self.asked {
+            None => LIST_PATIENCE,
+            Some((_, at)) if at.elapsed() >= LIST_INTERVAL => Duration::ZERO,
+            Some(_) => return upstream.last_servers(),
         };
-        if let Ok(Some(Ok(mut heard))) = heard
-            && heard.of == upstream
-        {
-            let last = self.listed.take().and_then(|listed| listed.servers);
-            heard.servers = heard.servers.or(last);
-            self.listed = Some(heard);
-        }
-        self.listed.as_ref()?.servers.clone()
+        self.asked = Some((upstream.clone(), Instant::now()));
+        upstream.servers_soon(patience).await
     }
 }
 
