@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::account::{Account, OsIds};
 use crate::clock::Time;
-use crate::cluster::{Cluster, DEFAULT_MEMORY_MB_PER_CPU, Health, Healths};
-use crate::job::{Job, MemoryMb, Request};
+use crate::cluster::{Cluster, Health, Healths};
+use crate::job::{Job, Request};
 use crate::schedule;
 
 /// Whose the jobs are: so many users have them in turn.
@@ -41,32 +41,8 @@ fn job(id: u32, user: u32, submitted: Time) -> Job {
         home: format!("/home/user{user:03}"),
     };
     let request = Request {
-        partition: "compute".into(),
-        limit_minutes: Some(60),
-        node_count: 1,
-        tasks: None,
-        cpus_per_task: None,
-        memory: MemoryMb::PerCpu(DEFAULT_MEMORY_MB_PER_CPU),
-        nodelist: vec![],
-        exclude: vec![],
-        dependency: vec![],
-        account: None,
-        qos: None,
-        comment: None,
-        exclusive: false,
-        ends_if_never: false,
-        most_nodes: None,
-        requeue: true,
-        append_output: false,
-        warning: None,
         stdout: Some(".hpc-proxy/job-%j.log".into()),
-        stderr: None,
-        stdin: None,
-        work_dir: account.home.clone().into(),
-        submit_dir: account.home.clone().into(),
-        command: None,
-        script_args: vec![],
-        umask: 0o22,
+        ..Request::plain("compute", 60, account.home.as_ref())
     };
     let os = OsIds {
         uid,

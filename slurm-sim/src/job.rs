@@ -2,13 +2,14 @@
 //! What a job may start on is `schedule`'s business; running it is `stepd`'s.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, OsIds};
 use crate::clock::Time;
+use crate::cluster::DEFAULT_MEMORY_MB_PER_CPU;
 use crate::dependency::Dependency;
 use crate::units::Limit;
 
@@ -251,6 +252,40 @@ pub(crate) struct Job {
     pub(crate) warned: bool,
 }
 
+impl Request {
+    /// That of a script without options, submitted in `directory`.
+    pub(crate) fn plain(partition: &str, minutes: u32, directory: &Path) -> Self {
+        Self {
+            partition: partition.into(),
+            limit_minutes: Some(minutes.into()),
+            node_count: 1,
+            tasks: None,
+            cpus_per_task: None,
+            memory: MemoryMb::PerCpu(DEFAULT_MEMORY_MB_PER_CPU),
+            nodelist: vec![],
+            exclude: vec![],
+            dependency: vec![],
+            account: None,
+            qos: None,
+            comment: None,
+            exclusive: false,
+            ends_if_never: false,
+            most_nodes: None,
+            requeue: true,
+            append_output: false,
+            warning: None,
+            stdout: None,
+            stderr: None,
+            stdin: None,
+            work_dir: directory.to_owned(),
+            submit_dir: directory.to_owned(),
+            command: None,
+            script_args: vec![],
+            umask: 0o22,
+        }
+    }
+}
+
 impl Job {
     /// One that waits, as it is when it was submitted on the login node.
     pub(crate) fn pending(
@@ -460,34 +495,7 @@ pub(crate) mod tests {
             gid: 2001,
             groups: vec![],
         };
-        let request = Request {
-            partition: "compute".into(),
-            limit_minutes: Some(60),
-            node_count: 1,
-            tasks: None,
-            cpus_per_task: None,
-            memory: MemoryMb::PerCpu(100),
-            nodelist: vec![],
-            exclude: vec![],
-            dependency: vec![],
-            account: None,
-            qos: None,
-            comment: None,
-            exclusive: false,
-            ends_if_never: false,
-            most_nodes: None,
-            requeue: true,
-            append_output: false,
-            warning: None,
-            stdout: None,
-            stderr: None,
-            stdin: None,
-            work_dir: "/home/alice".into(),
-            submit_dir: "/home/alice".into(),
-            command: None,
-            script_args: vec![],
-            umask: 0o22,
-        };
+        let request = Request::plain("compute", 60, account.home.as_ref());
         Job::pending(id, "demo".into(), account, os, request, Time(0))
     }
 
