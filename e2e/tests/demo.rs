@@ -45,13 +45,18 @@ async fn shows_what_it_says() -> Result<()> {
     for (act, shows) in [(&acts[0], "alice's page"), (&acts[1], "bob's page")] {
         let (origin, _) = act.link.split_once("/login").context("a sign-in link")?;
         let browser = Browser::new(origin)?;
-        let first = browser.opens(&act.link).await?;
+        browser.opens(&act.link).await?.has_status(200);
         browser.opens(&act.addresses[0]).await?.sees(shows);
         for address in &act.addresses {
             let path = address
                 .strip_prefix(origin)
                 .context("an address of the manager")?;
-            first.sees(path);
+            // The first page does not wait for the list of dev servers.
+            e2e::eventually!(10, "the page lists the dev server", {
+                let page = browser.gets("/").await?;
+                ensure!(page.text().contains(path), "{page}");
+                Ok(())
+            })?;
         }
 
         let path = act.addresses[0].strip_prefix(origin).unwrap_or_default();
