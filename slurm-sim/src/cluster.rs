@@ -27,8 +27,8 @@ pub(crate) struct Node {
     pub(crate) drained: bool,
     /// Out of service by an administrator's word.
     pub(crate) put_down: bool,
-    /// Why it is drained or put down.
-    pub(crate) reason: Option<String>,
+    /// Why it is drained or put down, and since when; only root says so.
+    pub(crate) reason: Option<(String, Time)>,
 }
 
 impl Node {

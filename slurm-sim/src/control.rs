@@ -226,7 +226,10 @@ pub(crate) fn turn(spool: &Spool, turn: &Turn) -> anyhow::Result<()> {
                         return Some(node.clone());
                     };
                     found.drained = matches!(turn, Turn::Drain { .. });
-                    found.reason = found.drained.then(|| "drained by the harness".to_owned());
+                    found.put_down &= found.drained;
+                    found.reason = found
+                        .drained
+                        .then(|| ("drained by the harness".to_owned(), Time::now()));
                 }
             }
             None

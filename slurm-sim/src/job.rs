@@ -441,7 +441,14 @@ impl Job {
             }
             State::Running => {
                 (self.state, self.reason) = match outcome {
-                    Outcome::NodeLost => (State::NodeFail, Reason::NodeDown),
+                    Outcome::NodeLost => {
+                        // Recorded: whatever became of its processes.
+                        self.exit = Exit {
+                            code: 0,
+                            signal: nix::libc::SIGTERM,
+                        };
+                        (State::NodeFail, Reason::NodeDown)
+                    }
                     Outcome::LaunchFailed => (State::Failed, Reason::JobLaunchFailure),
                     Outcome::Exited(Exit { code: 0, signal: 0 }) => {
                         (State::Completed, Reason::None)

@@ -23,13 +23,16 @@ pub(crate) fn tick(cluster: &mut Cluster, health: &Healths, now: Time) -> bool {
 
 fn give_up_lost_nodes(cluster: &mut Cluster, health: &Healths, now: Time) -> bool {
     let delay = cluster.knobs.requeue_delay;
+    let is_lost = |node: &&Node| node.put_down || health.get(&node.name) == Some(&Health::Down);
+    let lost: Vec<String> = cluster
+        .nodes
+        .iter()
+        .filter(is_lost)
+        .map(|node| node.name.clone())
+        .collect();
     let mut changed = false;
     for job in cluster.jobs.values_mut().filter(|job| job.occupies()) {
-        if job
-            .nodes
-            .iter()
-            .any(|node| health.get(node) == Some(&Health::Down))
-        {
+        if job.nodes.iter().any(|node| lost.contains(node)) {
             job.finish(Outcome::NodeLost, now, delay);
             changed = true;
         }

@@ -140,7 +140,7 @@ impl Walk {
 
     async fn is_requeued(&mut self, at: At) -> Result<()> {
         let before = self.now(at).await?;
-        let order = Order::RequeueWithoutDelay;
+        let order = Order::RequeueSoon;
         self.world.site().orders(order).await?;
         let requeue = format!("scontrol requeue {}", before.job()?);
         self.user(at.0).on("login", &requeue).await?;

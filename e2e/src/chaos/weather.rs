@@ -129,7 +129,7 @@ impl Walk {
         }
         self.world.loses(node).await?;
         let site = self.world.site();
-        site.orders(Order::RequeueWithoutDelay).await?;
+        site.orders(Order::RequeueSoon).await?;
         site.orders(Order::GiveUp(node)).await?;
         let left = format!("squeue -h -t R -w {node} -o %i");
         let given_up = until_ok(HEALS, "Slurm gives the node up", async || {

@@ -22,8 +22,8 @@ pub enum Order<'a> {
     GiveUp(&'a str),
     /// The node is back, and gets jobs again.
     TakeBack(&'a str),
-    /// From now on a requeued job may start at once; by itself Slurm has it wait for two minutes.
-    RequeueWithoutDelay,
+    /// From now on a requeued job waits for seconds; by itself the mock has it wait for two minutes.
+    RequeueSoon,
 }
 
 /// slurmctld(8) saves its state on a SIGTERM.
@@ -32,16 +32,6 @@ const CONTROLLER_DOWN: &str =
 
 const CONTROLLER_UP: &str =
     "slurmctld && until scontrol ping | grep -q 'is UP'; do sleep 0.05; done";
-
-/// Only a job that waits for its time has such a reason (squeue(1)). Goes on until its container ends; a
-/// second one ends at once.
-const REQUEUE_WITHOUT_DELAY: &str = r#"
-setsid flock --nonblock /run/requeues bash -c '
-  while sleep 0.3; do
-    for job in $(squeue -h -t PD -o "%i %r" | sed -n "s/ BeginTime$//p"); do
-      scontrol update JobId=$job StartTime=now
-    done
-  done' >/dev/null 2>&1 </dev/null &"#;
 
 impl Scheduler {
     /// The order as a line of shell on the login node.
@@ -57,7 +47,8 @@ impl Scheduler {
                 Order::TakeBack(node) => format!(
                     "until sinfo -h -N -n {node} -o %t | grep -qxE 'idle|mix|alloc'; do sleep 0.1; done"
                 ),
-                Order::RequeueWithoutDelay => REQUEUE_WITHOUT_DELAY.to_owned(),
+                // `AuthInfo` of its slurm.conf(5) sees to that.
+                Order::RequeueSoon => "true".to_owned(),
             },
         }
     }
@@ -71,7 +62,7 @@ fn turn(order: Order<'_>) -> String {
         Order::Drain(node) => format!("drain {node}"),
         Order::GiveUp(_) => "node-timeout 2".to_owned(),
         Order::TakeBack(_) => "node-timeout 30".to_owned(),
-        Order::RequeueWithoutDelay => "requeue-delay 1".to_owned(),
+        Order::RequeueSoon => "requeue-delay 1".to_owned(),
     }
 }
 

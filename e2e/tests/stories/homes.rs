@@ -100,7 +100,7 @@ pub(crate) async fn a_lease_is_seen_late(cluster: &impl Cluster) -> Story {
     let late = alice.on("login", &format!("cat {lease}")).await?;
 
     world.site().orders(Order::Drain("node01")).await?;
-    world.site().orders(Order::RequeueWithoutDelay).await?;
+    world.site().orders(Order::RequeueSoon).await?;
     let requeue = format!("scontrol requeue {}", first.job()?);
     alice.on("login", &requeue).await?;
     let moved = |now: &e2e::user::Session| {

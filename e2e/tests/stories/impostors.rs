@@ -176,7 +176,7 @@ pub(crate) async fn an_impostor_where_the_job_was_hears_nothing(cluster: &impl C
     let mut impostor = world.ssh().starts(bob.name(), "node01", &program)?;
 
     world.site().orders(Order::Drain("node01")).await?;
-    world.site().orders(Order::RequeueWithoutDelay).await?;
+    world.site().orders(Order::RequeueSoon).await?;
     let requeue = format!("scontrol requeue {}", first.job()?);
     alice.on("login", &requeue).await?;
     let listening = |line: &str| line == "listening";

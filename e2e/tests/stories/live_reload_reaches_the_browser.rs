@@ -90,7 +90,10 @@ pub(crate) async fn browser_sync_reloads_under_the_prefix(cluster: &impl Cluster
     let alice = world.user("alice");
     alice.opens_vscode().await?;
     let sync = alice.runs(BrowserSync::on(3000).showing("before")).await?;
-    alice.browser().gets(&sync.path("")).await?.sees("before");
+    // It says that it serves a moment before it listens.
+    eventually!(10, "its page", {
+        alice.browser().gets(&sync.path("")).await?.shows("before")
+    })?;
 
     let path = sync.path("browser-sync/socket.io/");
     let mut socket = SocketIo::join(alice.browser(), &path, "/browser-sync").await?;

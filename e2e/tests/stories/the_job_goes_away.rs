@@ -75,7 +75,7 @@ pub(crate) async fn the_job_is_requeued_to_another_node(cluster: &impl Cluster) 
 
     let job = first.job()?;
     world.site().orders(Order::Drain("node01")).await?;
-    world.site().orders(Order::RequeueWithoutDelay).await?;
+    world.site().orders(Order::RequeueSoon).await?;
     alice
         .on("login", &format!("scontrol requeue {job}"))
         .await?;
@@ -114,7 +114,7 @@ pub(crate) async fn a_node_dies_and_its_job_moves(cluster: &impl Cluster) -> Sto
     let live = alice.runs(lost).await?;
     alice.browser().gets(&live.path("")).await?.sees("node01");
 
-    world.site().orders(Order::RequeueWithoutDelay).await?;
+    world.site().orders(Order::RequeueSoon).await?;
     world.loses("node01").await?;
     world.site().orders(Order::GiveUp("node01")).await?;
     let moved = |now: &e2e::user::Session| {

@@ -43,15 +43,14 @@ impl Submission<'_> {
         })?;
         let first = cluster.take_id();
         let mut job = self.job(cluster, first, request);
-        if !has_memory_for(cluster, &job.request) {
+        if let Err(remark) = can_ever_run(cluster, &job.request) {
             // Refused, but known under its id from now on.
             (job.state, job.reason) = (State::Failed, Reason::BadConstraints);
             job.exit.code = 1;
             job.ended = Some(self.now);
             cluster.jobs.insert(first, job);
             let Exit { message, code } = failed("Requested node configuration is not available");
-            let memory = "sbatch: error: Memory specification can not be satisfied";
-            return Err(Exit::saying(code, format!("{memory}\n{message}")));
+            return Err(Exit::saying(code, format!("{remark}{message}")));
         }
         if self.options.test_only {
             let nodes = schedule::would_start_on(cluster, &job);
@@ -212,14 +211,18 @@ fn failed(why: &str) -> Exit {
     Exit::saying(1, format!("{FAILED}{why}"))
 }
 
-/// Whether any node of the partition has the memory. More processors than there are may come one
-/// day and are waited for; too much memory is refused at once.
-fn has_memory_for(cluster: &Cluster, request: &Request) -> bool {
+/// Whether the partition has the nodes that it names, and any with the memory; if not, what is said first.
+/// More processors than there are may come one day and are waited for; these are refused at once.
+fn can_ever_run(cluster: &Cluster, request: &Request) -> Result<(), &'static str> {
     let (MemoryMb::PerNode(wanted) | MemoryMb::PerCpu(wanted)) = request.memory;
     let partition = cluster.partition(&request.partition);
     let nodes = partition.map_or(&[][..], |partition| &partition.nodes);
-    nodes
-        .iter()
-        .filter_map(|node| cluster.node(node))
-        .any(|node| node.memory_mb >= wanted)
+    if !request.nodelist.iter().all(|node| nodes.contains(node)) {
+        return Err("");
+    }
+    let mut known = nodes.iter().filter_map(|node| cluster.node(node));
+    if !known.any(|node| node.memory_mb >= wanted) {
+        return Err("sbatch: error: Memory specification can not be satisfied\n");
+    }
+    Ok(())
 }

@@ -464,8 +464,8 @@ fn node_record(cluster: &Cluster, health: &Healths, node: &Node, now: Time) -> V
     ];
     if health == Health::Down {
         record.push("Reason=Not responding".into());
-    } else if let Some(reason) = &node.reason {
-        record.push(format!("Reason={reason}"));
+    } else if let Some((reason, since)) = &node.reason {
+        record.push(format!("Reason={reason} [root@{since}]"));
     }
     record
 }

@@ -1,6 +1,7 @@
 //! `scontrol update`: changes a job of the caller's, or takes a node out of service and back.
 
 use crate::applet::{Caller, Exit, Io, Result, unreachable};
+use crate::clock::Time;
 use crate::cluster::Cluster;
 use crate::job::Job;
 use crate::spool::Spool;
@@ -91,7 +92,7 @@ impl Prepared<'_> {
                 for node in cluster.nodes.iter_mut().filter(|node| named(&node.name)) {
                     node.drained = change.drained;
                     node.put_down = change.put_down;
-                    node.reason = change.reason.map(str::to_owned);
+                    node.reason = change.reason.map(|why| (why.to_owned(), Time::now()));
                 }
             }
         }

@@ -148,7 +148,12 @@ pub(super) fn cell(letter: char, line: &Line<'_>) -> String {
         'O' => "0.00".into(),
         't' => first.short_state(),
         'T' => first.long_state(),
-        'u' | 'U' | 'H' => "Unknown".into(),
+        'u' | 'U' | 'H' => match (&first.node.reason, letter) {
+            (None, _) => "Unknown".into(),
+            (Some(_), 'u') => "root".into(),
+            (Some(_), 'U') => "root(0)".into(),
+            (Some((_, since)), _) => since.to_string(),
+        },
         'v' => VERSION.rsplit(' ').next().unwrap_or_default().into(),
         'w' | 'Y' | 'Z' => "1".into(),
         'z' => format!("{}:1:1", first.node.cpus),
@@ -178,7 +183,7 @@ fn sum(cpus: impl Iterator<Item = [u32; 4]>) -> String {
 fn reason<'a>(entry: &'a Entry<'_>) -> &'a str {
     match entry.health {
         Health::Down => "Not responding",
-        _ => entry.node.reason.as_deref().unwrap_or("none"),
+        _ => entry.node.reason.as_ref().map_or("none", |(why, _)| why),
     }
 }
 
