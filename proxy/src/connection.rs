@@ -234,8 +234,10 @@ impl<S: Service> Connection<'_, S> {
             return self.explain(Fault::Expectation, false, is_head).await;
         };
         let mut known = false;
-        let deciding = shared.service.decide(head, framing, self.peer, &mut known);
-        let decision = exchange::unless_gone(&mut self.socket, &mut self.inbox, deciding).await;
+        let decision = {
+            let deciding = pin!(shared.service.decide(head, framing, self.peer, &mut known));
+            exchange::unless_gone(&mut self.socket, &mut self.inbox, deciding).await
+        };
         if known {
             self.admission.admit();
         }
@@ -255,8 +257,11 @@ impl<S: Service> Connection<'_, S> {
                     Err(None) => return Next::Drop,
                 };
                 let keep = keep && body.is_ok();
-                let called = shared.service.called(call, body, &self.head, self.peer);
-                match exchange::unless_gone(&mut self.socket, &mut self.inbox, called).await {
+                let page = {
+                    let called = pin!(shared.service.called(call, body, &self.head, self.peer));
+                    exchange::unless_gone(&mut self.socket, &mut self.inbox, called).await
+                };
+                match page {
                     None => Next::Drop,
                     Some(page) => self.send(page, keep, is_head).await,
                 }
@@ -333,8 +338,11 @@ impl<S: Service> Connection<'_, S> {
                 }
                 None => {
                     shared.metrics.dialled();
-                    let dialling = shared.service.dial(&forward.target);
-                    match exchange::unless_gone(&mut self.socket, &mut self.inbox, dialling).await {
+                    let dialled = {
+                        let dialling = pin!(shared.service.dial(&forward.target));
+                        exchange::unless_gone(&mut self.socket, &mut self.inbox, dialling).await
+                    };
+                    match dialled {
                         None => return Next::Drop,
                         Some(Ok((target, socket))) => {
                             forward.target = target;
@@ -476,13 +484,12 @@ impl<S: Service> Connection<'_, S> {
     async fn send_pieces(&mut self, mut pieces: mpsc::Receiver<Bytes>, chunked: bool) -> bool {
         let shared = self.shared;
         loop {
-            let next = exchange::unless_gone(
-                &mut self.socket,
-                &mut self.inbox,
-                shared.stop.run_until_cancelled(pieces.recv()),
-            );
+            let next = {
+                let next = pin!(shared.stop.run_until_cancelled(pieces.recv()));
+                exchange::unless_gone(&mut self.socket, &mut self.inbox, next).await
+            };
             let mut out = Vec::new();
-            let piece = match next.await {
+            let piece = match next {
                 None => return false,
                 Some(piece) => piece.flatten(),
             };

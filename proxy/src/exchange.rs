@@ -8,7 +8,7 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     task::Poll,
     time::Duration,
@@ -157,16 +157,16 @@ enum Done {
     Upgraded(Vec<u8>),
 }
 
-/// Runs until `work` is done or the client is gone.
+/// Runs until `work` is done or the client is gone. Whoever calls it pins the work: handed over, it would
+/// stand in the task of the connection twice.
 pub(crate) async fn unless_gone<T>(
     client: &mut Socket,
     inbox: &mut Inbox,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
     let signals = Signals::new();
     let (mut reader, _) = client.split();
     let mut gone = pin!(watch(&mut reader, inbox, &signals));
-    let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Some(done));
@@ -761,7 +761,7 @@ async fn finish(mut up: impl Future<Output = Stopped> + Unpin, signals: &Signals
     let mut timer = pin!(sleep(STALL_DEADLINE));
     poll_fn(|cx| {
         loop {
-            let ended = std::pin::Pin::new(&mut up).poll(cx).is_ready();
+            let ended = Pin::new(&mut up).poll(cx).is_ready();
             if ended || signals.request_read.load(Relaxed) || signals.refused.load(Relaxed) {
                 return Poll::Ready(());
             }

