@@ -59,18 +59,27 @@ pub trait Cluster {
         &[]
     }
 
-    /// Whether a story that needs this can be told here.
-    fn meets(&self, need: Need) -> bool;
+    /// Whether a story that needs this can be told here; as on most containers, unless said otherwise.
+    fn meets(&self, need: Need) -> bool {
+        match need {
+            Need::SeveralUids | Need::Containers => true,
+            Need::Freezer => false,
+        }
+    }
 
     /// Whether one program of a user's may take another's sockets on its nodes, where that is known:
-    /// a private localhost is made in one way or another.
-    fn takes_sockets(&self) -> Option<bool>;
+    /// a private localhost is made in one way or another. On most containers it may.
+    fn takes_sockets(&self) -> Option<bool> {
+        Some(true)
+    }
 
     /// What runs that are over have left outside this machine's processes and directories.
     ///
     /// # Errors
     /// It cannot be told.
-    fn leftovers(&self) -> Result<Vec<String>>;
+    fn leftovers(&self) -> Result<Vec<String>> {
+        containers::leftovers()
+    }
 
     /// Brings one up, keeping whatever it keeps in `dir`.
     fn start(&self, dir: &Path) -> impl Future<Output = Result<Box<dyn Site>>>;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::containers::{self, Kind};
 use super::scheduler::Scheduler;
-use super::{Cluster, Need, Site};
+use super::{Cluster, Site};
 
 /// The kind. Users may look into their own processes, as they may on a node that is no container.
 #[derive(Clone, Copy, Debug)]
@@ -21,21 +21,6 @@ impl Cluster for Docker {
         "docker"
     }
 
-    fn leftovers(&self) -> Result<Vec<String>> {
-        containers::leftovers()
-    }
-
-    fn meets(&self, need: Need) -> bool {
-        match need {
-            Need::SeveralUids | Need::Containers => true,
-            Need::Freezer => false,
-        }
-    }
-
-    fn takes_sockets(&self) -> Option<bool> {
-        Some(true)
-    }
-
     async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
         // What Docker's seccomp profile goes by; no user gets the capability itself.
         start(dir, &["SYS_PTRACE"]).await
@@ -45,14 +30,6 @@ impl Cluster for Docker {
 impl Cluster for DockerConfined {
     fn name(&self) -> &'static str {
         "docker_confined"
-    }
-
-    fn leftovers(&self) -> Result<Vec<String>> {
-        containers::leftovers()
-    }
-
-    fn meets(&self, need: Need) -> bool {
-        Docker.meets(need)
     }
 
     fn takes_sockets(&self) -> Option<bool> {

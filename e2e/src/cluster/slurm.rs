@@ -23,21 +23,6 @@ impl Cluster for Slurm {
         "slurm"
     }
 
-    fn leftovers(&self) -> Result<Vec<String>> {
-        containers::leftovers()
-    }
-
-    fn meets(&self, need: Need) -> bool {
-        match need {
-            Need::SeveralUids | Need::Containers => true,
-            Need::Freezer => false,
-        }
-    }
-
-    fn takes_sockets(&self) -> Option<bool> {
-        Some(true)
-    }
-
     async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
         let running = containers::start(dir, kind("linuxproc", 1)).await?;
         Ok(Box::new(well(running).await?))
@@ -63,14 +48,7 @@ impl Cluster for SlurmCgroup {
     }
 
     fn meets(&self, need: Need) -> bool {
-        match need {
-            Need::SeveralUids | Need::Containers => true,
-            Need::Freezer => freezer::is_there(),
-        }
-    }
-
-    fn takes_sockets(&self) -> Option<bool> {
-        Some(true)
+        need != Need::Freezer || freezer::is_there()
     }
 
     async fn start(&self, dir: &Path) -> Result<Box<dyn Site>> {
