@@ -7,7 +7,10 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -32,6 +35,8 @@ pub struct Pipes(Arc<Inner>);
 struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Set before `stop` is cancelled: a look at it costs less.
+    is_stopping: AtomicBool,
 }
 
 /// A connection and what was read from it already.
@@ -45,7 +50,7 @@ impl Pipes {
     /// Joins the two ends. A half-close is passed on and the other direction goes on to its own
     /// end.
     pub(crate) fn join(&self, client: End, upstream: End, metrics: Arc<Metrics>) {
-        let stop = self.0.stop.clone();
+        let pipes = Arc::clone(&self.0);
         // Used in place: moved into another variable, it would stand in the task twice.
         let mut pipe = Pipe {
             up: Direction::starting_with(client.read),
@@ -56,10 +61,18 @@ impl Pipes {
         self.0.tasks.spawn(async move {
             metrics.pipe_opened();
             let ended = {
-                let mut stopped = pin!(stop.cancelled());
+                let mut stopped = pin!(pipes.stop.cancelled());
+                let mut is_told = false;
                 poll_fn(|cx| match pipe.poll(cx, &metrics) {
                     Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                    Poll::Pending => stopped.as_mut().poll(cx).map(|()| None),
+                    // Told once, this task is woken by a stop, and then finds that there is one.
+                    Poll::Pending if is_told && !pipes.is_stopping.load(Ordering::Acquire) => {
+                        Poll::Pending
+                    }
+                    Poll::Pending => {
+                        is_told = true;
+                        stopped.as_mut().poll(cx).map(|()| None)
+                    }
                 })
                 .await
             };
@@ -91,6 +104,7 @@ impl Pipes {
             return 0;
         }
         let cut = self.count();
+        self.0.is_stopping.store(true, Ordering::Release);
         self.0.stop.cancel();
         self.0.tasks.wait().await;
         cut

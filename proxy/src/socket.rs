@@ -1,12 +1,13 @@
 //! Connected sockets, TCP and Unix alike, as forwarding needs them: bytes move through a buffer
-//! that all connections of a thread share, so that one that waits holds hardly any.
+//! that all connections of a thread share, so that one that waits holds hardly any. They move by the
+//! system calls themselves: the C library's recv(3) and send(3) end threads that are cancelled, and pay for
+//! it by two atomic operations each.
 
 use std::{
     cell::RefCell,
     future::poll_fn,
     io,
     os::fd::{AsFd, BorrowedFd},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,10 +18,10 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, Shutdown, recv, shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready},
+    io::{Interest, Ready},
     net::{TcpStream, UnixStream, tcp, unix},
 };
 
@@ -227,13 +228,25 @@ impl Reader<'_> {
         take: impl FnOnce(&[u8]) -> T,
     ) -> Poll<io::Result<T>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(match &mut self.half {
-                Half::Tcp(half) => Pin::new(half).poll_read(cx, &mut buffer),
-                Half::Unix(half) => Pin::new(half).poll_read(cx, &mut buffer),
-            })?;
-            note(self.activity, !buffer.filled().is_empty());
-            Poll::Ready(Ok(take(buffer.filled())))
+            loop {
+                ready!(self.poll_ready(cx))?;
+                let mut read = 0;
+                let ended = self.try_with(|socket| {
+                    (read, _) = recv(socket, &mut scratch[..], RecvFlags::empty())?;
+                    // Less than there was room for is all that there was: the runtime need not ask again.
+                    match read {
+                        0 | SCRATCH_BYTES => Ok(read),
+                        _ => Err(Errno::WOULDBLOCK),
+                    }
+                });
+                match ended {
+                    Ok(_) => {}
+                    Err(_) if read > 0 => note(self.activity, true),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                return Poll::Ready(Ok(take(&scratch[..read])));
+            }
         })
     }
 
@@ -301,12 +314,13 @@ impl Writer<'_> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(match &mut self.half {
-            Half::Tcp(half) => Pin::new(half).poll_write(cx, bytes),
-            Half::Unix(half) => Pin::new(half).poll_write(cx, bytes),
-        });
-        note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
-        Poll::Ready(written)
+        loop {
+            ready!(self.poll_ready(cx))?;
+            match self.try_with(|socket| send(socket, bytes, SendFlags::NOSIGNAL)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
     /// Ready once there may be room.
@@ -347,12 +361,7 @@ impl Writer<'_> {
     /// # Errors
     /// When the connection is broken.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match &self.half {
-            Half::Tcp(half) => half.try_write(bytes),
-            Half::Unix(half) => half.try_write(bytes),
-        };
-        note(self.activity, written.as_ref().is_ok_and(|it| *it > 0));
-        match written {
+        match self.try_with(|socket| send(socket, bytes, SendFlags::NOSIGNAL)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             written => written,
         }
