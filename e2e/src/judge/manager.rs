@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Lacks;
 use super::foreign::Foreign;
-use super::person::{self, Person, SOON};
+use super::person::{self, Person, SOON, Story};
 use super::table::Table;
 use crate::browser::Browser;
 
@@ -25,26 +25,13 @@ pub async fn judge(foreign: &Foreign, only: &str) -> Table {
     table
         .tells("another user's server is not shown", story)
         .await;
-    let story = person::live_reload(alice);
-    table
-        .tells("Live Server reloads a page by WebSocket", story)
-        .await;
+    for story in Story::ALL {
+        table.tells(story.name(), story.is_told_of(alice)).await;
+    }
     let story = a_foreign_page_gets_no_socket(alice);
     table
         .tells("a page of another site gets no WebSocket", story)
         .await;
-    let story = person::events_stream(alice);
-    table
-        .tells("server-sent events arrive one by one", story)
-        .await;
-    let story = person::bulk_is_exact(alice);
-    table.tells("large bodies are exact", story).await;
-    let story = person::nothing_listens(alice);
-    table
-        .tells("a port without a server is an error and no hang", story)
-        .await;
-    let story = person::bad_ports(alice);
-    table.tells("what is no port is refused", story).await;
     let story = its_secrets_stay(foreign);
     table
         .tells("its cookies do not reach a dev server", story)

@@ -126,8 +126,48 @@ pub(super) async fn needs_several_uids(people: [&Person; 2]) -> Result<()> {
     Ok(())
 }
 
+/// A story that needs nothing but a person: the same of a proxy and of a manager.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Story {
+    LiveReload,
+    EventsStream,
+    BulkIsExact,
+    NothingListens,
+    BadPorts,
+}
+
+impl Story {
+    pub(super) const ALL: [Story; 5] = [
+        Story::LiveReload,
+        Story::EventsStream,
+        Story::BulkIsExact,
+        Story::NothingListens,
+        Story::BadPorts,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Story::LiveReload => "Live Server reloads a page by WebSocket",
+            Story::EventsStream => "server-sent events arrive one by one",
+            Story::BulkIsExact => "large bodies are exact",
+            Story::NothingListens => "a port without a server is an error and no hang",
+            Story::BadPorts => "what is no port is refused",
+        }
+    }
+
+    pub(super) async fn is_told_of(self, person: &Person) -> Result<()> {
+        match self {
+            Story::LiveReload => live_reload(person).await,
+            Story::EventsStream => events_stream(person).await,
+            Story::BulkIsExact => bulk_is_exact(person).await,
+            Story::NothingListens => nothing_listens(person).await,
+            Story::BadPorts => bad_ports(person).await,
+        }
+    }
+}
+
 /// Live Server's page reloads when its file is saved.
-pub(super) async fn live_reload(person: &Person) -> Result<()> {
+async fn live_reload(person: &Person) -> Result<()> {
     let live = LiveServer::on(5500).showing("before");
     let server = person.runs(&live).await?;
     // Its script opens `location.pathname + '/ws'`, which makes two slashes.
@@ -142,7 +182,7 @@ pub(super) async fn live_reload(person: &Person) -> Result<()> {
 }
 
 /// Events arrive one by one while the answer goes on.
-pub(super) async fn events_stream(person: &Person) -> Result<()> {
+async fn events_stream(person: &Person) -> Result<()> {
     let server = person.serves("a page").await?;
     let mut stream = person.browser.follows(&server.path("events")).await?;
     stream.awaits(SOON, "data: first").await?;
@@ -152,7 +192,7 @@ pub(super) async fn events_stream(person: &Person) -> Result<()> {
 }
 
 /// Where nothing listens, it is said, and soon.
-pub(super) async fn nothing_listens(person: &Person) -> Result<()> {
+async fn nothing_listens(person: &Person) -> Result<()> {
     let port = person.free_port().await?;
     let page = person.browser.gets(&format!("/port/{port}/")).await?;
     ensure!(page.status >= 400, "{page} is no error");
@@ -164,7 +204,7 @@ pub(super) async fn nothing_listens(person: &Person) -> Result<()> {
 }
 
 /// What is no port of a dev server is refused.
-pub(super) async fn bad_ports(person: &Person) -> Result<()> {
+async fn bad_ports(person: &Person) -> Result<()> {
     for port in ["0", "65536", "abc", "-1", "99999999999999999999"] {
         let path = format!("/port/{port}/");
         let page = person.browser.gets(&path).await?;
@@ -174,7 +214,7 @@ pub(super) async fn bad_ports(person: &Person) -> Result<()> {
 }
 
 /// Bytes are neither lost nor changed, down or up.
-pub(super) async fn bulk_is_exact(person: &Person) -> Result<()> {
+async fn bulk_is_exact(person: &Person) -> Result<()> {
     let server = person.serves("a page").await?;
     let page = person.browser.gets(&server.path("large")).await?;
     page.has_status(200);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::person::{self, Person};
+use super::person::{self, Person, Story};
 use super::stage::{PortFile, Stage};
 use super::table::Table;
 use crate::binaries;
@@ -28,26 +28,14 @@ pub async fn judge(stage: &Stage, only: &str) -> Table {
     table
         .tells("a redirect stays below the prefix", story)
         .await;
-    let story = with_alice(stage, person::live_reload);
-    table
-        .tells("Live Server reloads a page by WebSocket", story)
-        .await;
     let story = with_alice(stage, browser_sync);
     table
         .tells("browser-sync reloads by polling and WebSocket", story)
         .await;
-    let story = with_alice(stage, person::events_stream);
-    table
-        .tells("server-sent events arrive one by one", story)
-        .await;
-    let story = with_alice(stage, person::bulk_is_exact);
-    table.tells("large bodies are exact", story).await;
-    let story = with_alice(stage, person::nothing_listens);
-    table
-        .tells("a port without a server is an error and no hang", story)
-        .await;
-    let story = with_alice(stage, person::bad_ports);
-    table.tells("what is no port is refused", story).await;
+    for story in Story::ALL {
+        let told = with_alice(stage, async |alice| story.is_told_of(alice).await);
+        table.tells(story.name(), told).await;
+    }
     let story = two_users(stage);
     table
         .tells("two users with two proxies see their own", story)
