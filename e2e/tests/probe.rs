@@ -23,7 +23,7 @@ struct Results {
 /// Rows of the page by name.
 #[derive(Debug, Default)]
 struct Judged {
-    held: Vec<String>,
+    held: usize,
     broken: Vec<String>,
     /// What this browser does nowhere, as the page has found out.
     lacking: Vec<String>,
@@ -43,15 +43,18 @@ impl Results {
                 .any(|path| path.starts_with(&hit));
             let lacks = self.reports.get(&format!("lacks: {row}"));
             match (arrived, lacks.map(String::as_str)) {
-                (true, _) => judged.held.push(row),
+                (true, _) => judged.held += 1,
                 (false, Some("true")) => judged.lacking.push(row),
-                (false, _) => judged.broken.push(row),
+                (false, _) => match self.reports.get(&format!("note: {row}")) {
+                    Some(note) => judged.broken.push(format!("{row} ({note})")),
+                    None => judged.broken.push(row),
+                },
             }
         }
         let is_check = |row: &str| row.starts_with("check: ") || row.starts_with("door: ");
         for (row, said) in self.reports.iter().filter(|(row, _)| is_check(row)) {
             match said.as_str() {
-                "true" => judged.held.push(row.clone()),
+                "true" => judged.held += 1,
                 _ => judged.broken.push(format!("{row} ({said})")),
             }
         }
@@ -59,7 +62,7 @@ impl Results {
     }
 }
 
-/// `rewrite`: whether the proxy does. `run`: which part of the page.
+/// `rewrite`: whether the proxy does. `run`: which part of the page, and what else is asked of it.
 async fn probe(engine: Engine, rewrite: &str, run: &str) -> Result<Judged> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let dir = tempfile::tempdir()?;
@@ -94,8 +97,8 @@ async fn probe(engine: Engine, rewrite: &str, run: &str) -> Result<Judged> {
         ))
         .await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
-    // On a busy machine.
-    let results = eventually!(120, "the page is done", {
+    // On a busy machine: the page itself waits for what is missing, 30 seconds at each of some places.
+    let results = eventually!(150, "the page is done", {
         let answer = client
             .get(format!("http://127.0.0.1:{own}/results"))
             .send()
@@ -117,30 +120,22 @@ async fn every_mechanism_stays_in(engine: Engine, may_lack: &[&str]) -> Result<(
     let lacks = judged.lacking.iter();
     let is_known = |row: &String| may_lack.contains(&row.as_str());
     ensure!(
-        judged.held.len() > 175 && judged.broken.is_empty() && lacks.clone().all(is_known),
-        "{} rows hold; {judged:#?}",
-        judged.held.len()
+        judged.held > 175 && judged.broken.is_empty() && lacks.clone().all(is_known),
+        "{judged:#?}"
     );
     Ok(())
 }
 
 async fn a_router_finds_its_place_in(engine: Engine) -> Result<()> {
     let judged = probe(engine, "auto", "doors").await?;
-    ensure!(
-        judged.held.len() >= 4 && judged.broken.is_empty(),
-        "{judged:#?}"
-    );
+    ensure!(judged.held >= 4 && judged.broken.is_empty(), "{judged:#?}");
     Ok(())
 }
 
 // Else the rows would show nothing.
 async fn without_the_shim_most_lead_out_in(engine: Engine) -> Result<()> {
-    let judged = probe(engine, "off", "all").await?;
-    ensure!(
-        judged.broken.len() > 120,
-        "{} rows hold without it: {judged:#?}",
-        judged.held.len()
-    );
+    let judged = probe(engine, "off", "all&patience=5000").await?;
+    ensure!(judged.broken.len() > 120, "{judged:#?}");
     Ok(())
 }
 

@@ -64,6 +64,16 @@ awaits_file() {
   return 1
 }
 
+# nothing_left: until squeue shows no job.
+nothing_left() {
+  for ((tries = 0; tries < 1200; tries++)); do
+    [ -n "$(squeue -h)" ] || return 0
+    sleep 0.05
+  done
+  squeue
+  return 1
+}
+
 # trace JOB [FORMAT]: what squeue shows, whenever that changes, until the job is over.
 trace() {
   local last= now
