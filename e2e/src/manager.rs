@@ -53,6 +53,8 @@ pub enum Ide {
     OnSocket(String),
     /// What this command starts; it brings a port proxy of its own.
     WithItsOwnProxy(String),
+    /// A choice of the stand-in, called `code`, and what this command starts on `$IDE_PORT`, called `files`.
+    OrFiles(String),
 }
 
 /// A running manager.
@@ -178,6 +180,12 @@ impl Manager {
     }
 }
 
+fn on_socket(command: &str) -> Vec<String> {
+    ["--ide-socket=true", "--ide-command", command]
+        .map(str::to_owned)
+        .to_vec()
+}
+
 fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child> {
     let mut args = vec![
         "--listen".to_owned(),
@@ -189,21 +197,28 @@ fn spawn(dir: &Path, state_dir: &Path, settings: &Settings<'_>) -> Result<Child>
     let path = |path: &Path| path.display().to_string();
     args.extend(["--ssh-config".to_owned(), path(settings.ssh_config)]);
     args.extend(["--state-dir".to_owned(), path(state_dir)]);
-    let (more, command) = match settings.ide {
-        Ide::StandIn => (None, settings.tools.ide_command()),
-        Ide::StandInOnSocket => (
-            Some("--ide-socket=true"),
-            settings.tools.ide_command_on_socket(),
-        ),
-        Ide::OnSocket(command) => (Some("--ide-socket=true"), command.clone()),
-        Ide::WithItsOwnProxy(command) => (Some("--ide-kind=other"), command.clone()),
+    let tools = settings.tools;
+    let ide = match settings.ide {
+        Ide::StandIn => ["--ide-command".to_owned(), tools.ide_command()].to_vec(),
+        Ide::StandInOnSocket => on_socket(&tools.ide_command_on_socket()),
+        Ide::OnSocket(command) => on_socket(command),
+        Ide::WithItsOwnProxy(command) => ["--ide-kind=other", "--ide-command", command]
+            .map(str::to_owned)
+            .to_vec(),
+        Ide::OrFiles(command) => {
+            let file = dir.join("manager.toml");
+            let ide = |name: &str, command: &str| {
+                format!(
+                    "[[ide]]\nname = \"{name}\"\ntitle = \"IDE {name}\"\ncommand = '''{command}'''\n"
+                )
+            };
+            let text = ide("code", &tools.ide_command()) + &ide("files", command);
+            std::fs::write(&file, text)?;
+            ["--config".to_owned(), path(&file)].to_vec()
+        }
     };
-    args.extend(["--ide-command".to_owned(), command]);
-    args.extend(more.map(str::to_owned));
-    args.extend([
-        "--hpc-proxy-command".to_owned(),
-        settings.tools.hpc_proxy.clone(),
-    ]);
+    args.extend(ide);
+    args.extend(["--hpc-proxy-command".to_owned(), tools.hpc_proxy.clone()]);
     if settings.shared_localhost {
         args.push("--private-localhost=false".to_owned());
     }

@@ -283,6 +283,13 @@ impl<C: Cluster> Plan<'_, C> {
         self
     }
 
+    /// With a choice of IDEs: the stand-in, called `code`, or what this command starts on `$IDE_PORT`,
+    /// called `files`.
+    pub fn with_a_choice_of_ides(mut self, files: &str) -> Self {
+        self.ide = Ide::OrFiles(files.to_owned());
+        self
+    }
+
     /// With the IDE on a Unix socket.
     pub fn with_its_ide_on_a_socket(mut self) -> Self {
         self.ide = Ide::StandInOnSocket;

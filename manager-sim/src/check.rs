@@ -15,6 +15,7 @@ use crate::{
     cluster::{Squeue, Ssh},
     config::{ConfigErrors, Listen, Serve},
     front::Front,
+    ide::IdeConfig,
     job::script::IdeKind,
     socket_file, state_dir, store,
 };
@@ -279,22 +280,40 @@ impl Report {
     }
 
     fn sessions(&mut self, serve: &Serve) {
-        let (script, resources) = (&serve.script, &serve.resources);
+        self.says(format!(
+            "A session's job asks sbatch for {}.",
+            serve.resources.options(None)
+        ));
+        self.limits(serve);
+        for ide in &serve.ides {
+            self.ide(ide, serve.front.as_ref());
+        }
+        if let [usual, _, ..] = &serve.ides[..] {
+            self.says(format!("Without another wish it is {}.", usual.title));
+        }
+        self.says(if serve.cancel_on_exit {
+            "Jobs are cancelled when the manager ends."
+        } else {
+            "Jobs are left when the manager ends, and taken up again when it starts."
+        });
+    }
+
+    fn ide(&mut self, ide: &IdeConfig, front: Option<&Front>) {
+        let IdeConfig {
+            name,
+            title,
+            script,
+        } = ide;
         let url = Front::plain("localhost".into());
-        if let Err(error) = script.build(serve.front.as_ref().unwrap_or(&url)) {
+        if let Err(error) = script.build(front.unwrap_or(&url)) {
             self.errs(
                 format!("bad `ide-command` or `hpc-proxy-command`: {error}"),
                 "leave the NUL byte out",
             );
         }
-        self.says(format!(
-            "A session's job asks sbatch for {}.",
-            resources.options(None)
-        ));
-        self.limits(serve);
         self.says(match script.kind {
             IdeKind::Vscode => format!(
-                "It runs VS Code ({}) beside `{}`, {}.",
+                "It runs {title} ({}) beside `{}`, {}.",
                 script.ide_command,
                 script.hpc_proxy,
                 if script.private_localhost {
@@ -303,7 +322,7 @@ impl Report {
                     "with the node's localhost"
                 }
             ),
-            IdeKind::Other => format!("It runs an IDE of another kind ({}).", script.ide_command),
+            IdeKind::Other => format!("It runs {title}, of another kind ({}).", script.ide_command),
         });
         let (needs, hint) = if script.ide_socket {
             ("IDE_SOCKET", "say where it is, or leave `ide-socket` out")
@@ -315,13 +334,11 @@ impl Report {
             )
         };
         if script.kind == IdeKind::Vscode && !script.ide_command.contains(needs) {
-            self.warns(format!("`ide-command` says nothing of ${needs}"), hint);
+            self.warns(
+                format!("the command of `{name}` says nothing of ${needs}"),
+                hint,
+            );
         }
-        self.says(if serve.cancel_on_exit {
-            "Jobs are cancelled when the manager ends."
-        } else {
-            "Jobs are left when the manager ends, and taken up again when it starts."
-        });
     }
 
     fn limits(&mut self, serve: &Serve) {

@@ -21,10 +21,8 @@ use serde::Deserialize;
 use crate::{
     cluster::Ssh,
     front::Front,
-    job::{
-        Resources,
-        script::{IdeKind, JobScript},
-    },
+    ide::IdeConfig,
+    job::Resources,
     names::{HostName, TokenName, UserName},
     wish::Limits,
 };
@@ -32,12 +30,14 @@ use error::Gathered;
 pub use error::{ConfigError, ConfigErrors};
 use identity::HeaderSettings;
 pub use identity::Identity;
+use ides::{Common, IdeSettings, Single};
 pub use listen::Listen;
 use people::{ClusterSettings, UserSettings};
 
 pub mod calls;
 mod error;
 mod identity;
+mod ides;
 mod listen;
 mod people;
 
@@ -51,8 +51,6 @@ const MOST_DAYS: i64 = 3650;
 /// How many sessions a user may have at a time.
 const DEFAULT_MAX_SESSIONS: u16 = 4;
 const DEFAULT_TIME: &str = "4:00:00";
-const DEFAULT_IDE_COMMAND: &str = "code serve-web --host 0.0.0.0 --port \"$IDE_PORT\" \
-    --connection-token-file \"$IDE_TOKEN_FILE\" --accept-server-license-terms";
 
 /// Launches IDE sessions on a Slurm cluster over ssh, and serves each user's own at /code/ and
 /// /port/N/.
@@ -106,7 +104,7 @@ enum Command {
     /// Says what a configuration means, or everything that is wrong with it, and serves nobody.
     Check(Box<ServeArgs>),
     #[command(flatten)]
-    Call(Call),
+    Call(Box<Call>),
     /// Looks at all that a manager needs, here and at the login nodes, and says what follows.
     Doctor {
         /// Prints JSON.
@@ -243,6 +241,8 @@ struct Settings {
     user: Vec<UserSettings>,
     #[arg(skip)]
     cluster: Vec<ClusterSettings>,
+    #[arg(skip)]
+    ide: Vec<IdeSettings>,
     /// The ssh configuration [default: the user's own].
     #[arg(long, env = "HPC_MANAGER_SSH_CONFIG", value_name = "FILE")]
     ssh_config: Option<PathBuf>,
@@ -254,7 +254,7 @@ struct Settings {
     /// Where the tunnel begins on 127.0.0.1, with a single login [default: 9000].
     #[arg(long, env = "HPC_PROXY_LOCAL_PORT", value_name = "PORT")]
     local_port: Option<u16>,
-    /// Which IDE it is: `vscode`, or `other` for one that brings a port proxy of its own
+    /// Which IDE it is, where the file has no `[[ide]]`: `vscode`, or `other` for one that brings a port proxy of its own
     /// [default: vscode].
     #[arg(long, env = "HPC_MANAGER_IDE_KIND", value_name = "KIND")]
     ide_kind: Option<String>,
@@ -400,8 +400,8 @@ pub struct Serve {
     pub logins: Vec<Ssh>,
     /// Where a single user's tunnel begins.
     pub local_port: u16,
-    /// What their jobs do.
-    pub script: JobScript,
+    /// What their jobs may run, the usual one first.
+    pub ides: Vec<IdeConfig>,
     /// What their jobs ask for, unless they say otherwise.
     pub resources: Resources,
     /// What they may ask for.
@@ -451,7 +451,7 @@ impl Cli {
                 Config::Check(serve.map(Box::new))
             }
             Command::Call(call) => Config::Call {
-                call: Box::new(call),
+                call,
                 state_dir: state_dir?,
             },
             Command::Doctor { json, serve } => {
@@ -594,6 +594,7 @@ impl Settings {
             trusted_header: self.trusted_header.or(other.trusted_header),
             user: longer(self.user, other.user),
             cluster: longer(self.cluster, other.cluster),
+            ide: longer(self.ide, other.ide),
             ssh_config: self.ssh_config.or(other.ssh_config),
             transport: self.transport.or(other.transport),
             local_port: self.local_port.or(other.local_port),
@@ -661,10 +662,16 @@ impl Settings {
             Some(domain) => Some(domain),
         };
         let subdomains = subdomains.and_then(|domain| wrong.ok(parse("subdomains", domain)));
-        let kind = match self.ide_kind {
-            Some(kind) => wrong.ok(parse("ide-kind", &kind)),
-            None => Some(IdeKind::default()),
+        let single = Single {
+            kind: self.ide_kind,
+            command: self.ide_command,
+            socket: self.ide_socket,
         };
+        let common = Common {
+            hpc_proxy,
+            private_localhost: self.private_localhost.unwrap_or(true),
+        };
+        let ides = ides::ides(self.ide, single, &common, &mut wrong);
         let limits = Limits {
             partitions: wrong
                 .ok(parse_all("partitions", &self.partitions))
@@ -701,8 +708,8 @@ impl Settings {
                 source: refused.into(),
             }));
         }
-        let serve = match (listen, hosts, kind, resources) {
-            (Some(listen), Some(hosts), Some(kind), Some(resources)) => Some(Serve {
+        let serve = match (listen, hosts, resources) {
+            (Some(listen), Some(hosts), Some(resources)) => Some(Serve {
                 listen,
                 watch_listen: self.watch_listen,
                 hosts,
@@ -711,15 +718,7 @@ impl Settings {
                 identity,
                 logins,
                 local_port: self.local_port.unwrap_or(DEFAULT_LOCAL_PORT),
-                script: JobScript {
-                    kind,
-                    hpc_proxy,
-                    ide_command: self
-                        .ide_command
-                        .unwrap_or_else(|| DEFAULT_IDE_COMMAND.into()),
-                    ide_socket: self.ide_socket.unwrap_or(false),
-                    private_localhost: self.private_localhost.unwrap_or(true),
-                },
+                ides,
                 resources,
                 limits,
                 max_sessions,
@@ -808,14 +807,8 @@ mod tests {
         let serve = serve(&["--login", "alice@login"]);
         assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(serve.local_port, 9000);
-        assert_eq!(serve.script.kind, IdeKind::Vscode);
-        assert!(serve.script.private_localhost);
-        assert!(
-            serve
-                .script
-                .ide_command
-                .starts_with("code serve-web --host 0.0.0.0 --port")
-        );
+        assert_eq!(serve.ides.len(), 1);
+        assert!(serve.ides[0].script.private_localhost);
         assert_eq!(serve.state_dir, Path::new("/run/x"));
     }
 
@@ -828,7 +821,7 @@ mod tests {
         let path = file.path().to_str().unwrap();
         let serve = serve(&["serve", "--config", path, "--local-port", "9200"]);
         assert_eq!((serve.logins.len(), serve.local_port), (2, 9200));
-        assert_eq!(serve.script.kind, IdeKind::Other);
+        assert_eq!(serve.ides[0].name.as_str(), "other");
         assert_eq!(serve.resources.time, "1:00:00".parse().unwrap());
         assert_eq!(serve.listen.to_string(), "127.0.0.1:0");
     }

@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod front;
 pub mod holder;
 pub mod hop;
+pub mod ide;
 pub mod job;
 pub mod lease;
 pub mod local_end;

@@ -29,6 +29,7 @@ use manager_sim::{
     },
     doctor::{self, Examined},
     front::Front,
+    ide::Ides,
     names::UserName,
     port_hosts::PortHosts,
     router::{
@@ -152,11 +153,7 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
     };
     let front = config.front.unwrap_or_else(|| Front::plain(authority));
     let terms = Terms {
-        script: config
-            .script
-            .build(&front)
-            .context("cannot build the job script")?,
-        kind: config.script.kind,
+        ides: Ides::build(config.ides, &front).context("cannot build the job script")?,
         resources: config.resources,
         limits: config.limits,
         max_sessions: config.max_sessions.into(),

@@ -81,6 +81,10 @@ name! {
     ClusterName
 }
 name! {
+    /// An IDE, as the configuration calls it.
+    IdeName
+}
+name! {
     /// A compute node, as Slurm names it.
     NodeName
 }

@@ -626,10 +626,9 @@ fn is_below(path: &str, root: &str) -> bool {
 
 /// The way to a session's proxy.
 fn upstream(seen: Option<&Seen>) -> Result<Upstream, Problem> {
-    let view = seen.map(|seen| &seen.view);
-    let view = view.filter(|view| !view.phase.is_over());
-    let view = view.ok_or(Problem::NoSession)?;
-    if view.kind == IdeKind::Other {
+    let seen = seen.filter(|seen| !seen.view.phase.is_over());
+    let Seen { view, ide, .. } = seen.ok_or(Problem::NoSession)?;
+    if ide.kind == IdeKind::Other {
         return Err(Problem::NoProxy);
     }
     view.upstream.clone().ok_or_else(|| Problem::NotReady {

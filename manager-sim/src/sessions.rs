@@ -19,10 +19,8 @@ use tracing::Instrument;
 
 use crate::{
     cluster::{Cluster, Gate, Ssh, SshError},
-    job::{
-        self, JobId, Log, Resources, Watch, Whose,
-        script::{IdeKind, Script},
-    },
+    ide::{Ide, Ides},
+    job::{self, JobId, Log, Resources, Watch, Whose},
     local_end::Address,
     names::{ClusterName, HostName, UserName},
     session::{
@@ -44,10 +42,8 @@ const ENDED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What all sessions have in common.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// The batch script.
-    pub script: Script,
-    /// Whether a proxy runs in it.
-    pub kind: IdeKind,
+    /// What sessions may run.
+    pub ides: Ides,
     /// What a job asks for, unless its user says otherwise.
     pub resources: Resources,
     /// What users may ask for.
@@ -110,6 +106,7 @@ struct Account {
 #[derive(Clone, Debug)]
 struct Session {
     record: Record,
+    ide: Arc<Ide>,
     address: Address,
     view: watch::Receiver<View>,
     activity: Arc<Activity>,
@@ -126,6 +123,8 @@ pub struct Seen {
     pub cluster: Option<ClusterName>,
     /// What was asked for.
     pub wish: Wish,
+    /// What it runs.
+    pub ide: Arc<Ide>,
     /// Since when it is there.
     pub created: Timestamp,
     /// How it stands.
@@ -215,8 +214,9 @@ impl Sessions {
                 continue;
             };
             let mut sessions = account.sessions();
-            let view = View::kept(&record.stage, self.terms.kind);
-            self.begin(&mut sessions, way, record, view, Start::Kept);
+            let view = View::kept(&record.stage);
+            let ide = self.terms.ides.of_kept(record.wish.ide.as_deref());
+            self.begin(&mut sessions, way, record, ide, view, Start::Kept);
         }
         for account in self.accounts.values() {
             self.forget(&mut account.sessions());
@@ -229,6 +229,7 @@ impl Sessions {
         sessions: &mut Vec<Session>,
         way: Way,
         record: Record,
+        ide: Arc<Ide>,
         view: View,
         start: Start,
     ) {
@@ -237,6 +238,7 @@ impl Sessions {
         let (publish, seen) = watch::channel(view);
         let session = Session {
             record: record.clone(),
+            ide: Arc::clone(&ide),
             address: address.clone(),
             view: seen,
             activity: Arc::default(),
@@ -258,7 +260,7 @@ impl Sessions {
         let order = Order {
             record,
             start,
-            kind: self.terms.kind,
+            kind: ide.kind,
             address,
             idle_timeout: self.terms.idle_timeout,
         };
@@ -375,11 +377,17 @@ impl Sessions {
     ///
     /// # Errors
     /// See [`LaunchError`].
-    pub fn launch(&self, user: &UserName, wish: Wish) -> Result<SessionId, LaunchError> {
+    pub fn launch(&self, user: &UserName, mut wish: Wish) -> Result<SessionId, LaunchError> {
         let account = self.accounts.get(user);
         let account = account.ok_or_else(|| LaunchError::UnknownUser(user.clone()))?;
         let terms = &self.terms;
-        wish.check_ide(terms.kind)?;
+        // A form sends what was left empty.
+        wish.ide = wish.ide.filter(|name| !name.is_empty());
+        let ide = terms.ides.wanted(wish.ide.as_deref())?;
+        // Another may be the usual one when this one is taken up again.
+        if terms.ides.are_several() {
+            wish.ide = Some(ide.name.to_string());
+        }
         let resources = wish.resources(&terms.resources, &terms.limits)?;
         let node = wish.wanted_node()?;
         let (name, way) = account.wanted(wish.cluster.as_ref(), &self.clusters(user))?;
@@ -399,12 +407,11 @@ impl Sessions {
             stage: Stage::Asked,
         };
         let start = Start::New {
-            script: terms.script.over(way.0.ssh().transport),
+            script: ide.script.over(way.0.ssh().transport),
             resources: Box::new(resources),
             node,
         };
-        let view = View::new(terms.kind);
-        self.begin(&mut sessions, way, record, view, start);
+        self.begin(&mut sessions, way, record, ide, View::of_new(), start);
         Ok(id)
     }
 
@@ -519,6 +526,7 @@ impl Session {
             id: record.id.clone(),
             cluster: record.cluster.clone(),
             wish: record.wish.clone(),
+            ide: Arc::clone(&self.ide),
             created: record.created,
             view: self.view.borrow().clone(),
             activity: Arc::clone(&self.activity),
@@ -553,6 +561,7 @@ impl Sessions {
             stage: Stage::Asked,
         };
         self.accounts[user].sessions().push(Session {
+            ide: self.terms.ides.of_kept(None),
             record,
             address: Address::Tcp(0),
             view,

@@ -31,6 +31,9 @@ pub struct State {
     /// The second half: what keeps the manager from knowing more, or from going on.
     #[serde(skip)]
     pub trouble: Option<String>,
+    /// What people call its IDE.
+    #[serde(skip)]
+    pub ide_title: String,
     /// The path that opens the IDE.
     pub ide: Option<String>,
     /// The port that the proxy has on the node, if it has one.
@@ -57,6 +60,7 @@ impl Default for State {
             reason: None,
             why: None,
             trouble: None,
+            ide_title: String::new(),
             ide: None,
             proxy_port: None,
             cluster: None,
@@ -96,6 +100,7 @@ impl State {
             reason: (!reason.is_empty()).then(|| reason.join(": ")),
             why,
             trouble: trouble.clone(),
+            ide_title: seen.ide.title.clone(),
             ide: upstream
                 .as_ref()
                 .map(|upstream| format!("/code/{}", upstream.lease().ide.query())),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    job::{Memory, OptionName, Resources, TimeLimit, script::IdeKind},
+    job::{Memory, OptionName, Resources, TimeLimit},
     names::{ClusterName, NodeName, PartitionName},
 };
 
@@ -39,7 +39,7 @@ pub struct Wish {
     /// Which cluster, for a user of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterName>,
-    /// Which kind of IDE.
+    /// Which IDE, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ide: Option<String>,
     /// Other options of sbatch, by their long names.
@@ -137,17 +137,6 @@ impl Wish {
     /// When that is no node's name.
     pub fn wanted_node(&self) -> Result<Option<NodeName>, Refused> {
         parsed("node", self.node.as_deref())
-    }
-
-    /// Checks that it asks for the IDE that there is.
-    ///
-    /// # Errors
-    /// When it asks for another.
-    pub fn check_ide(&self, kind: IdeKind) -> Result<(), Refused> {
-        match &self.ide {
-            Some(wanted) if *wanted != kind.to_string() => Err(not_among("ide", wanted, &[kind])),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -306,9 +295,6 @@ mod tests {
             let refused = options(body).unwrap_err();
             assert!(refused.starts_with(told), "{body}: {refused}");
         }
-        let wish = Wish::parse(br#"{"ide":"emacs"}"#).unwrap();
-        let refused = wish.check_ide(IdeKind::Vscode).unwrap_err().to_string();
-        assert!(refused.ends_with(": `vscode`"), "{refused}");
     }
 
     proptest! {

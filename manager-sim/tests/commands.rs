@@ -124,6 +124,12 @@ fn a_session_is_launched_listed_and_cancelled() {
     let (code, said) = manager.fails(&["launch", "--user=alice", "--option=wrap=id"]);
     assert_eq!(code, 1);
     assert!(said.contains("Your job was not submitted."), "{said}");
+    let (code, said) = manager.fails(&["launch", "--user=alice", "--ide=emacs"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("`emacs`") && said.contains("`vscode`"),
+        "{said}"
+    );
 }
 
 #[test]

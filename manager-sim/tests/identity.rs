@@ -699,7 +699,7 @@ fn a_configuration_is_told_in_plain_words() {
     ] {
         let (_, said, _directory) = told(&format!("{ide}\n{FRONT}"));
         assert_eq!(
-            said.contains("`ide-command` says nothing"),
+            said.contains("says nothing of $IDE"),
             warns,
             "{ide}: {said}"
         );

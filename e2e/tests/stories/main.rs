@@ -134,7 +134,8 @@ on_every_cluster! {
         a_lease_is_seen_late
         a_clock_is_off;
     other_ides:
-        another_ide_gets_no_proxy;
+        another_ide_gets_no_proxy
+        each_session_runs_the_ide_of_its_wish;
     an_ide_on_a_socket:
         only_its_user_connects_to_it;
     other_ways_to_the_node:

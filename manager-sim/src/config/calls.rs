@@ -99,6 +99,9 @@ struct WishArgs {
     /// The cluster, for a user of several.
     #[arg(long, value_name = "NAME")]
     cluster: Option<ClusterName>,
+    /// The IDE, where the manager has several.
+    #[arg(long, value_name = "NAME")]
+    ide: Option<String>,
     /// Another option of sbatch that the manager allows, by its long name.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     option: Vec<(String, String)>,
@@ -123,7 +126,7 @@ impl LaunchArgs {
             gres: wish.gres.clone(),
             account: wish.account.clone(),
             cluster: wish.cluster.clone(),
-            ide: None,
+            ide: wish.ide.clone(),
             options: wish.option.iter().cloned().collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, io, net::IpAddr, path::PathBuf};
 use hpc_proxy::text::chain;
 use thiserror::Error;
 
-use crate::names::{ClusterName, UserName};
+use crate::names::{ClusterName, IdeName, UserName};
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Error)]
@@ -70,6 +70,23 @@ pub enum ConfigError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A setting of one IDE is wrong.
+    #[error("bad `{setting}` of the `[[ide]]` called `{}`", ide.escape_debug())]
+    OfIde {
+        /// Which.
+        setting: &'static str,
+        /// Of which.
+        ide: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// An IDE twice.
+    #[error("`[[ide]]` `{0}` is there twice")]
+    TwoIdes(IdeName),
+    /// A setting of a single IDE where there are several.
+    #[error("`{0}` is given beside `[[ide]]`")]
+    BesideIdes(&'static str),
     /// Every address, or one that no browser can be pointed at by name: then a name is needed.
     #[error("`{0}` is no address to open in a browser; --host gives this manager's name")]
     NoHost(IpAddr),
@@ -115,7 +132,10 @@ impl ConfigError {
             }
             Self::Setting { setting, .. }
             | Self::OfUser { setting, .. }
-            | Self::OfCluster { setting, .. } => of_setting(setting),
+            | Self::OfCluster { setting, .. }
+            | Self::OfIde { setting, .. } => of_setting(setting),
+            Self::TwoIdes(_) => "give each `[[ide]]` a `name` of its own".into(),
+            Self::BesideIdes(_) => "say it in an `[[ide]]`, or have none".into(),
             Self::NoHost(_) => "give `host`, such as `hpc.example.org`".into(),
             Self::NoUrl => "give `url`, such as `https://hpc.example.org`".into(),
             Self::NoLogin => {
@@ -148,7 +168,9 @@ fn of_setting(setting: &str) -> String {
             "give `squeue-as` too, and the absolute path of its key, in plain characters"
         }
         "ssh-config" | "key" => "give the absolute path of a file, in plain characters",
-        "ide-kind" => "take `vscode` or `other`",
+        "ide-kind" | "kind" => "take `vscode` or `other`",
+        "title" => "give what a button may say, such as `JupyterLab`",
+        "command" => "give the shell command that runs the IDE",
         "ide-command" | "hpc-proxy-command" => "leave the NUL byte out",
         "time" | "max-time" => "give a time as Slurm reads it, such as `4:00:00` or `1-12`",
         "mem" | "max-mem" => "give a size as Slurm reads it, such as `8G`",

@@ -14,6 +14,7 @@ use super::{Finding, Level, SLOW, took};
 use crate::{
     cluster::{Cluster, Output, Ssh},
     config::Serve,
+    ide::IdeConfig,
     job::{one_line, script::IdeKind},
     session::id::SessionId,
     shell::quote,
@@ -70,8 +71,9 @@ pub(super) async fn examine(ssh: &Ssh, serve: &Serve) -> Vec<Finding> {
     let mut found = vec![connected(&who, start)];
     found.push(program(&cluster, &who, "sbatch", "sbatch").await);
     found.push(controller(&cluster, &who).await);
-    if serve.script.kind == IdeKind::Vscode {
-        let command = &serve.script.hpc_proxy;
+    let with_proxy = |ide: &&IdeConfig| ide.script.kind == IdeKind::Vscode;
+    if let Some(ide) = serve.ides.iter().find(with_proxy) {
+        let command = &ide.script.hpc_proxy;
         let proxy = program(&cluster, &who, "hpc-proxy", command).await;
         found.push(same_version(proxy));
         found.push(tunnel(&cluster, &who, &at, &directory.0).await);

@@ -20,7 +20,8 @@ use crate::{
         Ways, access_token::AccessToken, header::TrustedHeader, marks::Marks, mint, tokens::Tokens,
     },
     cluster::Ssh,
-    job::{Resources, script::Script},
+    ide::Ides,
+    job::Resources,
     lease::Lease,
     local_end::{Address, Identity, LocalEnd},
     session::{Phase, driver::View},
@@ -75,7 +76,7 @@ fn connected(address: SocketAddr) -> View {
             lease: Arc::clone(&lease),
         },
         upstream: Some(Upstream::new(local_end, lease, Arc::default())),
-        ..View::new(IdeKind::Vscode)
+        ..View::of_new()
     }
 }
 
@@ -98,8 +99,7 @@ impl Front {
             squeue: None,
         };
         let terms = Terms {
-            script: Script::default(),
-            kind: IdeKind::Vscode,
+            ides: Ides::example(&[]),
             resources: Resources::plain("1:00:00".parse().unwrap()),
             limits: Limits::default(),
             max_sessions: 4,
@@ -308,7 +308,7 @@ async fn a_connection_is_used_again_within_its_tunnel_only() {
 async fn a_session_that_is_not_connected_is_waited_for() {
     let (proxy, mut asked) = peer(identity().token, OK).await;
     let front = Front::of(proxy).await;
-    front.view.send_replace(View::new(IdeKind::Vscode));
+    front.view.send_replace(View::of_new());
     let answered = front
         .sends("GET /port/5500/", "Accept: text/html\r\n", "")
         .await;
@@ -816,7 +816,7 @@ async fn a_stream_tells_each_change_and_ends_with_the_sign_in() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let first = until(&mut stream, |all| all.contains("\"phase\":\"connected\"")).await;
     assert!(first.contains("content-type: text/event-stream"), "{first}");
-    front.view.send_replace(View::new(IdeKind::Vscode));
+    front.view.send_replace(View::of_new());
     until(&mut stream, |all| all.contains("\"phase\":\"submitted\"")).await;
 
     let form = format!("page={key}");

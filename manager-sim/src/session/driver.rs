@@ -79,35 +79,32 @@ pub struct View {
     pub trouble: Option<String>,
     /// The way to its proxy; there if and only if the phase is [`Phase::Connected`].
     pub upstream: Option<Upstream>,
-    /// Whether a proxy runs in it.
-    pub kind: IdeKind,
     /// When Slurm will end it, once it runs.
     pub ends: Option<std::time::Instant>,
 }
 
 impl View {
     /// That of a new session.
-    pub fn new(kind: IdeKind) -> Self {
-        Self::at(Phase::Submitting, kind)
+    pub fn of_new() -> Self {
+        Self::at(Phase::Submitting)
     }
 
     /// That of a session that was kept.
-    pub fn kept(stage: &Stage, kind: IdeKind) -> Self {
+    pub fn kept(stage: &Stage) -> Self {
         let phase = match stage.clone() {
             Stage::Asked => Phase::Submitting,
             Stage::Submitted { job } => Phase::Submitted { job },
             Stage::Cancelling { job, why } => Phase::Cancelling { job, why },
             Stage::Ended { job, why, .. } => Phase::Ended { job, why },
         };
-        Self::at(phase, kind)
+        Self::at(phase)
     }
 
-    fn at(phase: Phase, kind: IdeKind) -> Self {
+    fn at(phase: Phase) -> Self {
         Self {
             phase,
             trouble: None,
             upstream: None,
-            kind,
             ends: None,
         }
     }

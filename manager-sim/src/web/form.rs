@@ -38,9 +38,17 @@ impl Field<'_> {
         self.html(&control)
     }
 
-    fn choice(&self, all: &[String]) -> String {
-        let option = |it: &String| format!("<option>{}</option>", escape(it));
-        let all: String = all.iter().map(option).collect();
+    /// Of all these: what is sent, and what a person reads.
+    fn choice<A: ToString, B: ToString>(&self, all: impl Iterator<Item = (A, B)>) -> String {
+        let option = |(value, label): (A, B)| {
+            let (value, label) = (value.to_string(), label.to_string());
+            format!(
+                "<option value=\"{}\">{}</option>",
+                escape(&value),
+                escape(&label)
+            )
+        };
+        let all: String = all.map(option).collect();
         let control = format!(
             "<select {}><option value=\"\">as usual</option>{all}</select>",
             self.joined()
@@ -54,10 +62,14 @@ pub(super) fn launch(terms: &Terms, clusters: &[ClusterName]) -> String {
     let (usual, limits) = (&terms.resources, &terms.limits);
     let field = |name, label, hint: String| Field { name, label, hint };
     let mut fields = String::new();
+    if terms.ides.are_several() {
+        let all = terms.ides.all();
+        let hint = bounds(all.first().map(|ide| &ide.title), None::<&str>);
+        fields += &field("ide", "IDE", hint).choice(all.iter().map(|ide| (&ide.name, &ide.title)));
+    }
     if clusters.len() > 1 {
-        let all: Vec<_> = clusters.iter().map(ToString::to_string).collect();
-        let hint = bounds(all.first().map(String::as_str), None::<&str>);
-        fields += &field("cluster", "Cluster", hint).choice(&all);
+        let hint = bounds(clusters.first(), None::<&str>);
+        fields += &field("cluster", "Cluster", hint).choice(clusters.iter().map(|it| (it, it)));
     }
     let partition = field(
         "partition",
@@ -67,8 +79,7 @@ pub(super) fn launch(terms: &Terms, clusters: &[ClusterName]) -> String {
     fields += &if limits.partitions.is_empty() {
         partition.text()
     } else {
-        let all: Vec<_> = limits.partitions.iter().map(ToString::to_string).collect();
-        partition.choice(&all)
+        partition.choice(limits.partitions.iter().map(|it| (it, it)))
     };
     let form = "As days-hours:minutes:seconds or minutes.";
     let hint = format!("{} {form}", bounds(Some(&usual.time), limits.time.as_ref()));

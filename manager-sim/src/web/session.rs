@@ -132,8 +132,11 @@ fn progress(state: &State) -> String {
 
 fn facts(state: &State) -> String {
     let cluster = state.cluster.as_ref().map(ToString::to_string);
+    // Where there is no choice, it goes without saying.
+    let chosen = state.wish.as_ref().and_then(|wish| wish.ide.as_ref());
     let facts = [
         ("Cluster", cluster),
+        ("IDE", chosen.map(|_| state.ide_title.clone())),
         ("Job", state.job.clone()),
         ("Node", state.node.clone()),
         ("Time left", state.seconds_left.map(span)),
@@ -173,8 +176,9 @@ fn actions(state: &State, is_selected: bool) -> String {
     if let Some(ide) = &state.ide {
         // Named, so that it is this one's even where another serves the browser.
         let ide = escape(&format!("/s/{id}{ide}"));
+        let title = escape(&state.ide_title);
         actions.push(format!(
-            "<a class=\"ide button\" href=\"{ide}\">Open VS Code{which}</a>"
+            "<a class=\"ide button\" href=\"{ide}\">Open {title}{which}</a>"
         ));
     }
     if !is_selected && state.is_alive() {

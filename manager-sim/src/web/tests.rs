@@ -1,7 +1,7 @@
 use hpc_proxy::ports::Listening;
 
 use super::*;
-use crate::{job::script::Script, session::PhaseName, sessions::Terms, state::State};
+use crate::{ide::Ides, session::PhaseName, sessions::Terms, state::State, wish::Wish};
 
 fn server(port: u16, process: &str, in_session: bool) -> Listening {
     let (address, process) = ("127.0.0.1".to_owned(), Some(process.to_owned()));
@@ -18,8 +18,7 @@ fn server(port: u16, process: &str, in_session: bool) -> Listening {
 
 fn terms() -> Terms {
     Terms {
-        script: Script::default(),
-        kind: crate::job::script::IdeKind::Vscode,
+        ides: Ides::example(&["jupyter"]),
         resources: crate::job::Resources::plain("4:00:00".parse().unwrap()),
         limits: crate::wish::Limits {
             partitions: vec!["gpu".parse().unwrap()],
@@ -63,7 +62,13 @@ fn several_sessions_are_told_apart() {
         seconds_idle: Some(30),
         ..State::default()
     };
-    let (first, second) = (state("aaaaaaaa", "7"), state("bbbbbbbb", "8"));
+    let (mut first, mut second) = (state("aaaaaaaa", "7"), state("bbbbbbbb", "8"));
+    first.ide_title = "VS Code".into();
+    second.ide_title = "Jupyter & co".into();
+    second.wish = Some(Wish {
+        ide: Some("jupyter".into()),
+        ..Wish::default()
+    });
     let html = render_all(&second, &[second.clone(), first], None);
     for (id, shown) in [("aaaaaaaa", 1), ("bbbbbbbb", 0)] {
         let links = html.matches(&format!("href=\"/s/{id}/\"")).count();
@@ -77,7 +82,22 @@ fn several_sessions_are_told_apart() {
         }
     }
     assert!(html.contains("<dt>Time left</dt><dd>1 h 01 min</dd>") && !html.contains("Idle for"));
-    assert!(html.contains("<option>gpu</option>") && html.contains("name=\"options.constraint\""));
+    assert!(
+        html.contains("<option value=\"gpu\">gpu</option>")
+            && html.contains("name=\"options.constraint\"")
+    );
+    assert!(
+        html.contains("<option value=\"vscode\">VS Code</option>"),
+        "{html}"
+    );
+    assert!(
+        html.contains("Open VS Code<span") && html.contains("Open Jupyter &amp; co<span"),
+        "{html}"
+    );
+    assert!(
+        html.contains("<dt>IDE</dt><dd>Jupyter &amp; co</dd>"),
+        "{html}"
+    );
 }
 
 #[test]

@@ -77,8 +77,11 @@ impl Site {
         self.directory.path().join(name)
     }
 
+    /// Whoever reads it meanwhile sees all of the old text or all of the new.
     pub(crate) fn sets(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
+        let new = self.path(&format!("{name}.new"));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.path(name)).unwrap();
     }
 
     pub(crate) fn lines(&self, name: &str) -> Vec<String> {
