@@ -280,8 +280,10 @@ impl SignedIn {
 
     /// Whether somebody who was known so is known still.
     pub fn holds(&self, by: By, now: SystemTime) -> bool {
-        let By::Cookie(number) = by else {
-            return true;
+        let number = match by {
+            By::Header => return self.ways.header.is_some(),
+            By::Bearer => return true,
+            By::Cookie(number) => number,
         };
         let browsers = self.browsers();
         let mut all = browsers.by_mark.values();

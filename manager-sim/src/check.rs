@@ -162,7 +162,7 @@ impl Report {
         let entries = match token_file::read(path) {
             Ok(entries) => entries,
             Err(error) => {
-                let hint = "`token-file` has to be this user's alone: `chmod 600`; `hpc-manager token add` \
+                let hint = "`token-file` has to be this user's alone: `chmod 600`; `hpc-manager token add NAME` \
                             makes a sound one";
                 return self.errs(format!("bad `token-file`: {}", chain(&error)), hint);
             }
@@ -174,7 +174,7 @@ impl Report {
         if good == 0 {
             self.warns(
                 format!("`token-file`: {shown} has no good token"),
-                "make one with `hpc-manager token add`",
+                "make one with `hpc-manager token add NAME --user USER`",
             );
         }
         for entry in entries {
@@ -285,8 +285,12 @@ impl Report {
             serve.resources.options(None)
         ));
         self.limits(serve);
+        let setting = match serve.ides.len() {
+            1 => "ide-socket",
+            _ => "socket",
+        };
         for ide in &serve.ides {
-            self.ide(ide, serve.front.as_ref());
+            self.ide(ide, serve.front.as_ref(), setting);
         }
         if let [usual, _, ..] = &serve.ides[..] {
             self.says(format!("Without another wish it is {}.", usual.title));
@@ -298,7 +302,7 @@ impl Report {
         });
     }
 
-    fn ide(&mut self, ide: &IdeConfig, front: Option<&Front>) {
+    fn ide(&mut self, ide: &IdeConfig, front: Option<&Front>, setting: &str) {
         let IdeConfig {
             name,
             title,
@@ -325,12 +329,17 @@ impl Report {
             IdeKind::Other => format!("It runs {title}, of another kind ({}).", script.ide_command),
         });
         let (needs, hint) = if script.ide_socket {
-            ("IDE_SOCKET", "say where it is, or leave `ide-socket` out")
+            (
+                "IDE_SOCKET",
+                format!("say where it is, or leave `{setting}` out"),
+            )
         } else {
             (
                 "IDE_TOKEN_FILE",
-                "any user of a node may connect to its ports: have the IDE ask for the token, or listen on \
-                 $IDE_SOCKET with `ide-socket = true`",
+                format!(
+                    "any user of a node may connect to its ports: have the IDE ask for the token, or listen on \
+                     $IDE_SOCKET with `{setting} = true`"
+                ),
             )
         };
         if script.kind == IdeKind::Vscode && !script.ide_command.contains(needs) {

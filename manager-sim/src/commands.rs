@@ -86,6 +86,11 @@ pub enum CommandError {
         /// How far it is.
         phase: String,
     },
+    /// One whose IDE is reached otherwise.
+    #[error(
+        "the IDE of session {0} brings a port proxy of its own: it is not reached through the manager"
+    )]
+    NoProxy(String),
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -101,14 +106,24 @@ impl CommandError {
             Self::Client(error) => return error.hint(),
             Self::NoToken => {
                 "put it into $HPC_MANAGER_TOKEN or into a file that `--token-file` names; \
-                 `hpc-manager token add` makes one at the manager"
+                 `hpc-manager token add NAME` makes one at the manager"
             }
-            Self::BadToken => "it begins with `hpcm_`; `hpc-manager token add` makes one",
+            Self::BadToken => "it begins with `hpcm_`; `hpc-manager token add NAME` makes one",
             Self::OpenFile(_) => "`chmod 600` it",
             Self::File { .. } => "is it there, and may this user use it?",
             Self::NoSession => "`hpc-manager launch` starts one",
             Self::NoSuchSession(_) => "`hpc-manager ls` lists them",
-            Self::Ended { .. } => "`hpc-manager logs` shows what its job has printed",
+            Self::Ended { id, .. } => {
+                return format!("`hpc-manager logs {id}` shows what its job has printed");
+            }
+            Self::NotConnected { id, phase } if phase == "ended" => {
+                return format!(
+                    "`hpc-manager launch` starts another; `hpc-manager logs {id}` shows what its job has printed"
+                );
+            }
+            Self::NoProxy(id) => {
+                return format!("`hpc-manager logs {id}` shows what its job has printed");
+            }
             Self::NotConnected { .. } => "`hpc-manager ls` tells why; `launch --wait` waits for it",
             Self::Open(error) => error.hint(),
             Self::Output(_) => "is there room, and does somebody read?",
@@ -131,8 +146,15 @@ pub(crate) struct Session {
     pub(crate) node: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) ide: Option<String>,
+    /// A manager that does not say knows of no other.
+    #[serde(default = "yes")]
+    pub(crate) has_proxy: bool,
     pub(crate) cluster: Option<String>,
     pub(crate) seconds_left: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -238,7 +260,7 @@ impl<T: Terminal> Errand<'_, T> {
         Ok(())
     }
 
-    /// Until the session is connected.
+    /// Until the session is connected, or as far as it gets without a proxy.
     async fn waits(&mut self, id: &str) -> Result<Value, CommandError> {
         let path = format!("/api/v1/sessions/{id}");
         let mut before = String::new();
@@ -256,6 +278,7 @@ impl<T: Terminal> Errand<'_, T> {
             }
             match phase.as_str() {
                 "connected" => return Ok(told),
+                "running" if told["has_proxy"] == false => return Ok(told),
                 "ended" => {
                     let id = id.to_owned();
                     return Err(CommandError::Ended { id, reason });
@@ -290,6 +313,7 @@ impl<T: Terminal> Errand<'_, T> {
         let path = match (port, &session.ide) {
             (Some(port), Some(_)) => format!("/s/{id}/port/{port}/"),
             (None, Some(ide)) => format!("/s/{id}{ide}"),
+            (_, None) if !session.has_proxy => return Err(CommandError::NoProxy(id)),
             (_, None) => {
                 let phase = session.phase.clone();
                 return Err(CommandError::NotConnected { id, phase });

@@ -692,6 +692,13 @@ impl Settings {
                 source: "`0` sessions are none".into(),
             });
         }
+        // ssh cannot say which port it has taken.
+        if self.local_port == Some(0) {
+            wrong.push(ConfigError::Setting {
+                setting: "local-port",
+                source: "`0` is no port where a tunnel can be found".into(),
+            });
+        }
         let time = self.time.as_deref().unwrap_or(DEFAULT_TIME);
         let time = wrong.ok(parse("time", time));
         let partition = optional("partition", self.partition.as_deref(), &mut wrong);
@@ -944,6 +951,10 @@ mod tests {
         );
         assert_eq!(says(&["--login", "a@-oX=y"]), "bad `login`");
         assert_eq!(says(&["--login", "a@b", "--time", "1;id"]), "bad `time`");
+        assert_eq!(
+            says(&["--login", "a@b", "--local-port", "0"]),
+            "bad `local-port`"
+        );
         assert_eq!(
             says(&["--login", "a@b", "--ide-kind", "emacs"]),
             "bad `ide-kind`"

@@ -65,6 +65,11 @@ impl Front {
         if self.secure { "https" } else { "http" }
     }
 
+    /// Name or address, and the port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Its name or address, without brackets.
     pub fn host(&self) -> &str {
         std::str::from_utf8(host_name(self.authority.as_bytes())).unwrap_or_default()

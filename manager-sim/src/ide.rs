@@ -32,6 +32,8 @@ pub struct Ide {
     pub kind: IdeKind,
     /// The batch script of its jobs.
     pub script: Script,
+    /// Whether there are others.
+    pub is_one_of_several: bool,
 }
 
 /// Those of one manager: at least one, the usual one first.
@@ -48,12 +50,14 @@ impl Ides {
     /// When there is none.
     pub fn build(configured: Vec<IdeConfig>, front: &Front) -> Result<Self, HoldsNul> {
         assert!(!configured.is_empty(), "a configuration has an IDE");
+        let is_one_of_several = configured.len() > 1;
         let build = |config: IdeConfig| {
             Ok(Arc::new(Ide {
                 kind: config.script.kind,
                 script: config.script.build(front)?,
                 name: config.name,
                 title: config.title,
+                is_one_of_several,
             }))
         };
         configured
@@ -98,6 +102,7 @@ impl Ides {
                 title: name.unwrap_or_default().to_owned(),
                 kind: IdeKind::Vscode,
                 script: Script::default(),
+                is_one_of_several: true,
             })
         })
     }
@@ -113,6 +118,7 @@ impl Ides {
                 title: title.to_owned(),
                 kind: IdeKind::Vscode,
                 script: Script::default(),
+                is_one_of_several: !others.is_empty(),
             })
         };
         let others = others.iter().map(|name| (*name, *name));

@@ -34,6 +34,7 @@ const SQUEUE_FORMAT: &str = "%i|%T|%N|%L|%r";
 /// What Slurm's commands say when no controller takes their connection (slurm_errno.h,
 /// `SLURMCTLD_COMMUNICATIONS_CONNECTION_ERROR`): nothing was done.
 const NO_CONTROLLER: &str = "Unable to contact slurm controller (connect failure)";
+const UNKNOWN_JOB: &str = "Invalid job id specified";
 /// How long a cluster's controller is left alone between two questions about everybody's jobs.
 const CLUSTER_PAUSE: Duration = Duration::from_secs(2);
 /// Jobs in one command: Linux takes 128 KiB for an argument (execve(2)), and a number has ten digits.
@@ -372,7 +373,7 @@ fn status(job: JobId, output: &Output) -> Result<Told, JobError> {
         left: None,
     };
     if output.status != 0 {
-        return if output.status == 1 && output.stderr.contains("Invalid job id specified") {
+        return if output.status == 1 && output.stderr.contains(UNKNOWN_JOB) {
             Ok(GONE)
         } else {
             Err(refused("squeue", output))
@@ -399,17 +400,17 @@ fn list_command(jobs: &[JobId], whose: Whose) -> String {
     format!("squeue -h -t all {me}-j {jobs} -o '{SQUEUE_FORMAT}'")
 }
 
-/// What a list says of `jobs`: of all of them that the controller does not answer, else of those in it.
+/// What a list says of `jobs`: of all of them that squeue failed, else of those in it.
 fn listed(jobs: &[JobId], output: &Output) -> BTreeMap<JobId, Answer> {
     if output.status != 0 {
+        // That may be a single one.
+        if output.stderr.contains(UNKNOWN_JOB) {
+            return BTreeMap::new();
+        }
+        // To ask about each alone would only keep the controller busier.
         let error = Arc::new(refused("squeue", output));
-        return match *error {
-            JobError::ControllerDown { .. } => jobs
-                .iter()
-                .map(|job| (*job, Err(Arc::clone(&error))))
-                .collect(),
-            _ => BTreeMap::new(),
-        };
+        let failed = jobs.iter().map(|job| (*job, Err(Arc::clone(&error))));
+        return failed.collect();
     }
     let told = |job: &JobId| {
         let mut lines = output.stdout.lines();
@@ -663,6 +664,8 @@ mod tests {
         assert_eq!(of(output(1, "", unknown)), []);
         let down = format!("slurm_load_jobs error: {NO_CONTROLLER}\n");
         assert_eq!(of(output(1, "", &down)).len(), 3);
+        let busy = "slurm_load_jobs error: Socket timed out on send/recv operation\n";
+        assert_eq!(of(output(1, "", busy)).len(), 3);
     }
 
     // S19.

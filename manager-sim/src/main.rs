@@ -38,11 +38,12 @@ use manager_sim::{
     },
     sessions::{Sessions, Terms},
     socket_file,
-    state_dir::{self, StateDir},
+    state_dir::{self, StateDir, StateError},
     store::Store,
     token_command,
     watch::Watch,
 };
+use thiserror::Error;
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -114,10 +115,44 @@ fn told(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "cannot go on");
+            let hint = hint(&error);
+            tracing::error!(error = format!("{error:#}"), hint, "cannot go on");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why a link would lead nowhere.
+#[derive(Debug, Error)]
+enum NoLink {
+    #[error("the manager that runs here takes no sign-in links")]
+    None,
+    #[error("`{user}` is no user of the manager that runs here")]
+    Unknown { user: UserName, users: Vec<String> },
+}
+
+/// What to do about it, where that is known.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<StateError>() {
+            return Some(error.hint().to_owned());
+        }
+        match cause.downcast_ref::<NoLink>() {
+            Some(NoLink::None) => {
+                return Some(
+                    "add `link` to `identity`, or make an access token: `hpc-manager token add NAME --user USER`"
+                        .into(),
+                );
+            }
+            Some(NoLink::Unknown { users, .. }) => return Some(format!("it has: {}", users.join(", "))),
+            None => {}
+        }
+        match cause.downcast_ref::<io::Error>()?.kind() {
+            io::ErrorKind::AddrInUse => Some("stop who has it, or give another address with `--listen`".into()),
+            io::ErrorKind::AddrNotAvailable => Some("give an address of this machine with `--listen`".into()),
+            _ => None,
+        }
+    })
 }
 
 #[tokio::main]
@@ -179,12 +214,14 @@ async fn serve(config: Serve) -> anyhow::Result<()> {
         }
         None => None,
     };
-    if ways.links {
-        state.set_links()?;
-    }
+    let of_links = if ways.links {
+        state.set_links(&users)?;
+        users
+    } else {
+        BTreeSet::new()
+    };
     // Whoever reads that it listens may call at once.
     let (at_desk, _desk_file) = socket_file::listen(&state.path().join(desk::SOCKET))?;
-    let of_links = if ways.links { users } else { BTreeSet::new() };
     announce(&url, &of_links, &state)?;
 
     let stop = CancellationToken::new();
@@ -324,6 +361,11 @@ fn announce(url: &str, users: &BTreeSet<UserName>, state: &StateDir) -> anyhow::
 
 fn print_link(user: &UserName, state_dir: &Path) -> anyhow::Result<()> {
     let (key, url) = state_dir::read(state_dir).context("no manager runs here")?;
+    let users = state_dir::users_of_links(state_dir).ok_or(NoLink::None)?;
+    if !users.iter().any(|known| known == user.as_str()) {
+        let user = user.clone();
+        return Err(NoLink::Unknown { user, users }.into());
+    }
     let code = auth::mint(&key, user, SystemTime::now())?;
     print(&format!("{url}/login?code={code}\n"))
 }

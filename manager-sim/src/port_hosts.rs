@@ -32,6 +32,8 @@ use crate::{
 
 /// How long a browser stays known at one host before it asks the manager again.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How many browsers of a user are known at a host at a time; the oldest makes room.
+const MOST_BROWSERS: usize = 16;
 /// Between the user and the code in a ticket; in no name, and plain in a URL.
 const SEPARATOR: char = '~';
 
@@ -134,6 +136,16 @@ impl PortHosts {
             }
             known
         });
+        let of_host = entered
+            .iter()
+            .filter(|(_, it)| it.who.user == who.user && it.name == name);
+        if of_host.clone().count() >= MOST_BROWSERS
+            && let Some((first, _)) = of_host.min_by_key(|(_, entered)| entered.until)
+        {
+            let first = first.clone();
+            entered.remove(&first);
+            drop(self.store.remove(Table::PortBrowsers, &first));
+        }
         let until = now + KNOWN_FOR;
         let (mark, known) = (
             self.marks.mark(secret.as_bytes()),

@@ -271,8 +271,8 @@ impl Problem {
             Self::NoJob => with(
                 StatusCode::NOT_FOUND,
                 "no-job",
-                "This session has no job yet.",
-                "Its output is there once it runs.",
+                "There is no job of this session.",
+                "What one prints is here once it runs.",
             ),
             Self::NoLog(error) => with(
                 StatusCode::BAD_GATEWAY,
@@ -366,7 +366,7 @@ fn token_answer(refusal: Refusal) -> Answer {
             StatusCode::UNAUTHORIZED,
             "bad-token",
             "This access token is not good, or not any more.",
-            "`hpc-manager token ls` tells which there are; `hpc-manager token add` makes one."
+            "`hpc-manager token ls` tells which there are; `hpc-manager token add NAME` makes one."
                 .to_owned(),
             Some(CHALLENGE),
         ),

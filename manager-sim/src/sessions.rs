@@ -76,7 +76,7 @@ pub enum LaunchError {
 pub struct Sessions {
     accounts: BTreeMap<UserName, Account>,
     /// Who asks squeue for all users of a cluster, each by the account that does.
-    watches: BTreeMap<String, Arc<Watch>>,
+    watches: Vec<Arc<Watch>>,
     terms: Terms,
     place: Place,
     store: Arc<Store>,
@@ -148,11 +148,19 @@ impl Sessions {
         store: Arc<Store>,
     ) -> Result<Self, SshError> {
         clear(state_dir);
+        // The same words of another ssh configuration may lead to another cluster.
+        let key = |watcher: &Ssh| {
+            (
+                watcher.login.clone(),
+                watcher.config.clone(),
+                watcher.key.clone(),
+            )
+        };
         // The clients of a killed manager remove their sockets late: never the ones of this start.
         let start = SessionId::random()?;
         let mut accounts: BTreeMap<UserName, Account> = BTreeMap::new();
         let mut gates: BTreeMap<HostName, Arc<Gate>> = BTreeMap::new();
-        let mut watches: BTreeMap<String, Arc<Watch>> = BTreeMap::new();
+        let mut watches = BTreeMap::new();
         for ssh in logins {
             let account = accounts.entry(ssh.user.clone()).or_insert_with(|| Account {
                 clusters: Vec::new(),
@@ -167,13 +175,13 @@ impl Sessions {
             let cluster = Arc::new(cluster);
             let watch = match watcher {
                 None => Arc::new(Watch::new(Arc::clone(&cluster), Whose::Own)),
-                Some(watcher) => match watches.get(&watcher.login.to_string()) {
+                Some(watcher) => match watches.get(&key(&watcher)) {
                     Some(watch) => Arc::clone(watch),
                     None => {
                         // No user is called that.
                         let control = format!("@squeue-{start}{}.ctl", watches.len());
                         let gate = gates.entry(watcher.login.host.clone()).or_default();
-                        let account = watcher.login.to_string();
+                        let account = key(&watcher);
                         let asks =
                             Cluster::new(watcher, &state_dir.join(control), Arc::clone(gate))?;
                         let watch = Arc::new(Watch::new(Arc::new(asks), Whose::Everybodys));
@@ -190,7 +198,7 @@ impl Sessions {
         };
         let sessions = Self {
             accounts,
-            watches,
+            watches: watches.into_values().collect(),
             terms,
             place,
             store,
@@ -252,6 +260,9 @@ impl Sessions {
             cancel: session.cancel.clone(),
             stop: self.stop.clone(),
         };
+        if record.wants_end {
+            session.cancel.cancel();
+        }
         sessions.push(session);
         if over {
             return;
@@ -344,14 +355,8 @@ impl Sessions {
     /// The session that serves the user: the one of their `choice` while it lives, else the newest
     /// that does, else the newest.
     pub fn selected(&self, user: &UserName, choice: Option<&SessionId>) -> Option<Seen> {
-        let lives = |seen: &&Seen| !seen.view.phase.is_over();
         let all = self.list(user);
-        let chosen = all
-            .iter()
-            .filter(lives)
-            .find(|seen| Some(&seen.id) == choice);
-        let found = chosen.or_else(|| all.iter().find(lives));
-        found.or_else(|| all.first()).cloned()
+        living(&all, choice).or_else(|| all.first()).cloned()
     }
 
     /// The user's session whose job it is.
@@ -373,25 +378,33 @@ impl Sessions {
             .collect()
     }
 
-    /// Starts a session.
+    /// Starts a session, or only one if none lives, unless it is to be `another`; that it started, or that lives.
     ///
     /// # Errors
     /// See [`LaunchError`].
-    pub fn launch(&self, user: &UserName, mut wish: Wish) -> Result<SessionId, LaunchError> {
+    pub fn launch(
+        &self,
+        user: &UserName,
+        mut wish: Wish,
+        choice: Option<&SessionId>,
+        another: bool,
+    ) -> Result<SessionId, LaunchError> {
         let account = self.accounts.get(user);
         let account = account.ok_or_else(|| LaunchError::UnknownUser(user.clone()))?;
+        let mut sessions = account.sessions();
+        let all: Vec<Seen> = sessions.iter().rev().map(Session::seen).collect();
+        if let Some(seen) = living(&all, choice).filter(|_| !another) {
+            return Ok(seen.id.clone());
+        }
         let terms = &self.terms;
         // A form sends what was left empty.
-        wish.ide = wish.ide.filter(|name| !name.is_empty());
-        let ide = terms.ides.wanted(wish.ide.as_deref())?;
+        let ide = wish.ide.filter(|name| !name.is_empty());
+        let ide = terms.ides.wanted(ide.as_deref())?;
         // Another may be the usual one when this one is taken up again.
-        if terms.ides.are_several() {
-            wish.ide = Some(ide.name.to_string());
-        }
+        wish.ide = Some(ide.name.to_string());
         let resources = wish.resources(&terms.resources, &terms.limits)?;
         let node = wish.wanted_node()?;
         let (name, way) = account.wanted(wish.cluster.as_ref(), &self.clusters(user))?;
-        let mut sessions = account.sessions();
         self.forget(&mut sessions);
         let alive = |session: &&Session| !session.view.borrow().phase.is_over();
         if sessions.iter().filter(alive).count() >= terms.max_sessions {
@@ -405,6 +418,7 @@ impl Sessions {
             wish,
             created: Timestamp::now(),
             stage: Stage::Asked,
+            wants_end: false,
         };
         let start = Start::New {
             script: ide.script.over(way.0.ssh().transport),
@@ -472,7 +486,7 @@ impl Sessions {
                 cluster.close().await;
             }
         }
-        for watch in self.watches.values() {
+        for watch in &self.watches {
             watch.cluster().close().await;
         }
         self.store.settled().await;
@@ -534,6 +548,16 @@ impl Session {
     }
 }
 
+/// The one of `choice` while it lives, else the newest that does.
+fn living<'a>(all: &'a [Seen], choice: Option<&SessionId>) -> Option<&'a Seen> {
+    let lives = |seen: &&Seen| !seen.view.phase.is_over();
+    let chosen = all
+        .iter()
+        .filter(lives)
+        .find(|seen| Some(&seen.id) == choice);
+    chosen.or_else(|| all.iter().find(lives))
+}
+
 /// Removes the sockets that a killed manager left. Nobody else's are there: the directory is ours
 /// alone, and its lock is held.
 fn clear(state_dir: &Path) {
@@ -559,6 +583,7 @@ impl Sessions {
             wish: Wish::default(),
             created: Timestamp::now(),
             stage: Stage::Asked,
+            wants_end: false,
         };
         self.accounts[user].sessions().push(Session {
             ide: self.terms.ides.of_kept(None),

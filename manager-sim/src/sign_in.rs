@@ -101,7 +101,7 @@ pub fn page(message: &str, to: &str) -> Response<Bytes> {
          <input id=\"token\" type=\"password\" name=\"token\" required autofocus autocomplete=\"off\" \
          aria-describedby=\"token-hint\">\
          <p class=\"hint\" id=\"token-hint\">Whoever runs this manager makes one with \
-         <code>hpc-manager token add</code>.</p></div>\
+         <code>hpc-manager token add NAME</code>.</p></div>\
          <p class=\"actions\"><button class=\"main\">Sign in</button></p></form></main>",
         message = escape(message),
         to = escape(way_back(to)),

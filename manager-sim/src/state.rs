@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    job::script::IdeKind,
     names::ClusterName,
     session::{Phase, PhaseName, driver::View, id::SessionId},
     sessions::Seen,
@@ -34,6 +35,11 @@ pub struct State {
     /// What people call its IDE.
     #[serde(skip)]
     pub ide_title: String,
+    /// Whether that is one of several.
+    #[serde(skip)]
+    pub has_choice: bool,
+    /// Whether hpc-proxy runs beside the IDE. Without, it is never connected.
+    pub has_proxy: bool,
     /// The path that opens the IDE.
     pub ide: Option<String>,
     /// The port that the proxy has on the node, if it has one.
@@ -61,6 +67,8 @@ impl Default for State {
             why: None,
             trouble: None,
             ide_title: String::new(),
+            has_choice: false,
+            has_proxy: true,
             ide: None,
             proxy_port: None,
             cluster: None,
@@ -101,6 +109,8 @@ impl State {
             why,
             trouble: trouble.clone(),
             ide_title: seen.ide.title.clone(),
+            has_choice: seen.ide.is_one_of_several,
+            has_proxy: seen.ide.kind != IdeKind::Other,
             ide: upstream
                 .as_ref()
                 .map(|upstream| format!("/code/{}", upstream.lease().ide.query())),

@@ -2,6 +2,7 @@
 //! Nobody but its user may look into it, and one manager at a time has it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -10,6 +11,8 @@ use std::{
 
 use hpc_proxy::auth::{NoRandom, NotAToken, Token};
 use thiserror::Error;
+
+use crate::names::UserName;
 
 /// Why the directory cannot be used.
 #[derive(Debug, Error)]
@@ -44,13 +47,30 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { .. } if self.is_missing() => {
+                "start one with `hpc-manager serve`, or name the directory of one that runs with `--state-dir`, \
+                 as the user as whom it runs"
+            }
+            Self::Io { .. } => "name a directory of this user's own with `--state-dir`",
+            Self::NotPrivate(_) => "`chmod 700` it, or name another with `--state-dir`",
+            Self::InUse(_) => {
+                "stop that one, or give this one a directory of its own with `--state-dir`"
+            }
+            Self::NoRandom(_) => "is /dev/urandom there?",
+            Self::BadKey { .. } => "a manager that is started again makes a new one",
+        }
+    }
+
     /// Whether there is no such directory, or file.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Is there if links are taken.
+/// Is there if links are taken: a name a line.
 const LINKS: &str = "links";
 
 /// The directory of a running manager.
@@ -109,12 +129,13 @@ impl StateDir {
         self.write("url", url)
     }
 
-    /// Notes that people sign in by links, for `hpc-manager open`.
+    /// Notes that these users sign in by links, for `hpc-manager link` and `open`.
     ///
     /// # Errors
     /// See [`StateError`].
-    pub fn set_links(&self) -> Result<(), StateError> {
-        self.write(LINKS, "taken")
+    pub fn set_links(&self, users: &BTreeSet<UserName>) -> Result<(), StateError> {
+        let names: Vec<_> = users.iter().map(UserName::as_str).collect();
+        self.write(LINKS, &names.join("\n"))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), StateError> {
@@ -143,9 +164,10 @@ pub fn read(path: &Path) -> Result<(Token, String), StateError> {
     Ok((key, read("url")?.1.trim().to_owned()))
 }
 
-/// Whether the manager that runs in the directory takes links.
-pub fn takes_links(path: &Path) -> bool {
-    path.join(LINKS).exists()
+/// Who signs in by links at the manager that runs in the directory; nothing where it takes none.
+pub fn users_of_links(path: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(path.join(LINKS)).ok()?;
+    Some(text.lines().map(str::to_owned).collect())
 }
 
 impl Drop for StateDir {

@@ -5,6 +5,7 @@
 //! transaction: nobody on the runtime waits for a disk, unless they want to know that it is done.
 
 use std::{
+    collections::BTreeMap,
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
@@ -13,6 +14,7 @@ use std::{
     thread,
 };
 
+use hpc_proxy::text::chain;
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, backends::FileBackend,
 };
@@ -50,7 +52,7 @@ pub enum StoreError {
 }
 
 /// What kind of record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// Sessions, by their name.
     Sessions,
@@ -123,32 +125,16 @@ impl Store {
     /// See [`StoreError`].
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(|source| StoreError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let at = |source: redb::Error| StoreError::Database {
+        let database = open(&path)?;
+        let was = contents(&database).map_err(|source| StoreError::Database {
             path: path.clone(),
             source: Box::new(source),
-        };
-        let backend = FileBackend::new(file).map_err(|error| at(error.into()))?;
-        let database = Database::builder().create_with_backend(backend);
-        let database = database.map_err(|error| at(error.into()))?;
-        let was = contents(&database).map_err(at)?;
+        })?;
         let (changes, asked) = mpsc::channel();
         let writer = thread::Builder::new().name("store".into());
-        let writer = writer.spawn(move || write(&database, &asked));
-        let writer = writer.map_err(|source| StoreError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let file = path.clone();
+        let writer = writer.spawn(move || write(&file, database, &asked));
+        let writer = writer.map_err(|source| StoreError::Io { path, source })?;
         Ok(Self {
             changes: Some(changes),
             writer: Some(writer),
@@ -212,6 +198,27 @@ impl Drop for Store {
     }
 }
 
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let file = file.map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let at = |source: redb::Error| StoreError::Database {
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
+    let backend = FileBackend::new(file).map_err(|error| at(error.into()))?;
+    let database = Database::builder().create_with_backend(backend);
+    database.map_err(|error| at(error.into()))
+}
+
 fn contents(database: &Database) -> Result<Vec<(Table, String, Vec<u8>)>, redb::Error> {
     let read = database.begin_read()?;
     let mut all = Vec::new();
@@ -229,12 +236,29 @@ fn contents(database: &Database) -> Result<Vec<(Table, String, Vec<u8>)>, redb::
     Ok(all)
 }
 
-/// Writes until nobody asks any more.
-fn write(database: &Database, asked: &mpsc::Receiver<Change>) {
+/// Writes until nobody asks any more. After an error, as of a full disk, a database takes nothing until it is opened
+/// again; what was not written by then is offered again with what comes next, since in the end the last counts.
+fn write(path: &Path, database: Database, asked: &mpsc::Receiver<Change>) {
+    let mut open_one = Some(database);
+    let mut owed: BTreeMap<(Table, String), Option<Vec<u8>>> = BTreeMap::new();
     while let Ok(first) = asked.recv() {
         let mut changes = vec![first];
         changes.extend(asked.try_iter());
-        let written = commit(database, &changes).map_err(|error| error.to_string());
+        for Change {
+            table, key, value, ..
+        } in &changes
+        {
+            owed.insert((*table, key.clone()), value.clone());
+        }
+        let database = match open_one.take() {
+            Some(database) => Ok(database),
+            None => open(path).map_err(|error| chain(&error)),
+        };
+        let written = database.and_then(|database| {
+            commit(&database, &owed).map_err(|error| error.to_string())?;
+            Ok(open_one.insert(database))
+        });
+        let written = written.map(|_| owed.clear());
         if let Err(error) = &written {
             tracing::error!(error, "the store does not take what it is given");
         }
@@ -245,13 +269,16 @@ fn write(database: &Database, asked: &mpsc::Receiver<Change>) {
 }
 
 /// On the disk when it returns.
-fn commit(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
+fn commit(
+    database: &Database,
+    changes: &BTreeMap<(Table, String), Option<Vec<u8>>>,
+) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    for change in changes {
-        let mut table = transaction.open_table(change.table.definition())?;
-        match &change.value {
-            Some(value) => table.insert(change.key.as_str(), value.as_slice())?,
-            None => table.remove(change.key.as_str())?,
+    for ((table, key), value) in changes {
+        let mut table = transaction.open_table(table.definition())?;
+        match value {
+            Some(value) => table.insert(key.as_str(), value.as_slice())?,
+            None => table.remove(key.as_str())?,
         };
     }
     transaction.commit()?;
@@ -261,6 +288,8 @@ fn commit(database: &Database, changes: &[Change]) -> Result<(), redb::Error> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
+
+    use redb::StorageBackend;
 
     use super::*;
 
@@ -284,6 +313,83 @@ mod tests {
             .unwrap()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// A disk that is full for the first that is written, as redb sees it.
+    #[derive(Debug)]
+    struct FullOnce {
+        file: FileBackend,
+        is_full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    }
+
+    impl StorageBackend for FullOnce {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.file.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.file.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn after_a_full_disk_it_takes_what_it_could_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        drop(open(&path).unwrap());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let is_full = std::sync::Arc::default();
+        let backend = FullOnce {
+            file: FileBackend::new(file).unwrap(),
+            is_full: std::sync::Arc::clone(&is_full),
+        };
+        let database = Database::builder().create_with_backend(backend).unwrap();
+        is_full.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (changes, asked) = mpsc::channel();
+        let puts = |changes: &mpsc::Sender<Change>, key: &str| {
+            let (done, kept) = oneshot::channel();
+            let value = Some(b"1".to_vec());
+            let change = Change {
+                table: Table::Sessions,
+                key: key.to_owned(),
+                value,
+                done,
+            };
+            changes.send(change).unwrap();
+            kept
+        };
+        thread::scope(|scope| {
+            let file = &path;
+            scope.spawn(move || write(file, database, &asked));
+            assert!(puts(&changes, "a").blocking_recv().unwrap().is_err());
+            assert_eq!(puts(&changes, "b").blocking_recv().unwrap(), Ok(()));
+            drop(changes);
+        });
+        let keys: Vec<_> = contents(&open(&path).unwrap())
+            .unwrap()
+            .into_iter()
+            .map(|(_, key, _)| key)
+            .collect();
+        assert_eq!(keys, ["a", "b"]);
     }
 
     #[test]

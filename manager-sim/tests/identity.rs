@@ -617,14 +617,12 @@ async fn behind_tls_a_cookie_is_kept_on_its_host() {
 async fn a_way_that_is_not_taken_signs_nobody_in() {
     let manager = Manager::start(TOKENS);
     let link = manager.runs(&["link", "alice"]);
-    let link = String::from_utf8(link.stdout).unwrap();
-    let refused = manager
-        .browser()
-        .client
-        .get(link.trim())
-        .send()
-        .await
-        .unwrap();
+    let said = String::from_utf8_lossy(&link.stderr);
+    assert!(
+        !link.status.success() && said.contains("takes no sign-in links"),
+        "{said}"
+    );
+    let refused = manager.browser().gets("/login?code=x", &[]).await;
     assert_eq!(told(refused).await, named(403, "no-links"));
     let stated = manager
         .browser()
@@ -864,6 +862,13 @@ async fn a_page_makes_nobody_else_of_a_browser() {
         assert_eq!(told(loaded).await, named(403, "not-our-page"));
     }
     assert!(alice.is_shown_the_page_of("alice").await);
+    let unknown = manager.runs(&["link", "carol"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(!unknown.status.success(), "{said}");
+    assert!(
+        said.contains("`carol` is no user") && said.contains("alice, bob"),
+        "{said}"
+    );
     // The link was not used up by any of that.
     let fresh = manager.browser();
     let opened = fresh.gets(path, &WINDOW).await;

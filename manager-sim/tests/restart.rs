@@ -180,6 +180,24 @@ async fn a_job_that_the_killed_manager_never_heard_of_is_found_and_not_doubled()
     );
 }
 
+#[tokio::test]
+async fn a_wish_to_end_what_is_being_submitted_outlives_the_manager() {
+    let site = Site::new();
+    site.sets("after", "10");
+    let manager = site.starts().await;
+    let launched = manager.launches(json!({})).await;
+    awaits("sbatch has the job", || site.lines("jobs").len() == 1);
+    let path = format!("/api/v1/sessions/{}", launched["id"].as_str().unwrap());
+    let answer = manager.asks(Method::DELETE, &path, &Value::Null).await;
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    // On its way to the disk.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(site.lines("cancelled").is_empty());
+    let again = site.starts_again(manager);
+    again.awaits("ended").await;
+    assert_eq!(site.lines("cancelled"), ["1"]);
+}
+
 // The command goes on at the login node when the manager is gone.
 #[tokio::test]
 async fn a_job_that_comes_after_the_restart_is_found_too() {

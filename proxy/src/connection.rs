@@ -22,6 +22,7 @@ use crate::{
     body::{Body, Form},
     clock::Clock,
     exchange::{self, End, Exchange},
+    frames::Frames,
     http1::{
         chunked,
         fields::Fields,
@@ -76,10 +77,9 @@ pub(crate) async fn serve<S: Service>(
         leaves: false,
         clock: Clock::after(HEAD_DEADLINE),
     };
-    if let Some((client, upstream)) = connection.run().await {
-        shared
-            .pipes
-            .join(client, upstream, Arc::clone(&shared.metrics));
+    if let Some((client, upstream, frames)) = connection.run().await {
+        let metrics = Arc::clone(&shared.metrics);
+        shared.pipes.join(client, upstream, frames, metrics);
     }
 }
 
@@ -105,7 +105,7 @@ enum Next {
     /// It ends at once.
     Drop,
     /// It is a pipe from now on.
-    Upgraded(pipe::End),
+    Upgraded(pipe::End, Frames),
 }
 
 enum Waited<D: std::error::Error + 'static> {
@@ -115,7 +115,7 @@ enum Waited<D: std::error::Error + 'static> {
 }
 
 impl<S: Service> Connection<'_, S> {
-    async fn run(mut self) -> Option<(pipe::End, pipe::End)> {
+    async fn run(mut self) -> Option<(pipe::End, pipe::End, Frames)> {
         let shared = self.shared;
         let mut stopped = pin!(shared.stop.cancelled());
         loop {
@@ -140,12 +140,12 @@ impl<S: Service> Connection<'_, S> {
                     return None;
                 }
                 Next::Drop => return None,
-                Next::Upgraded(upstream) => {
+                Next::Upgraded(upstream, frames) => {
                     let client = pipe::End {
                         socket: self.socket,
                         read: self.inbox.into_rest(),
                     };
-                    return Some((client, upstream));
+                    return Some((client, upstream, frames));
                 }
             }
         }
@@ -387,10 +387,14 @@ impl<S: Service> Connection<'_, S> {
                         Next::Linger
                     }
                 }
-                End::Upgraded { upstream, read } => Next::Upgraded(pipe::End {
-                    socket: upstream,
+                End::Upgraded {
+                    upstream,
                     read,
-                }),
+                    frames,
+                } => {
+                    let socket = upstream;
+                    Next::Upgraded(pipe::End { socket, read }, frames)
+                }
                 // A server may close an idle connection at the moment when it is used again.
                 End::Unanswered {
                     untouched: true, ..

@@ -19,7 +19,7 @@ pub(crate) fn loosened(policies: &str, prefixer: &Prefixer, hash: Option<&str>) 
         .map(str::to_owned);
     let loosen = |policy: &str| {
         let moved = sources(policy, prefixer).unwrap_or_else(|| policy.to_owned());
-        with_scripts(&moved, hash, nonce.as_deref())
+        with_workers(&with_scripts(&moved, hash, nonce.as_deref()))
     };
     let all: Vec<String> = policies.split(',').map(loosen).collect();
     Loosened {
@@ -182,6 +182,31 @@ fn with_scripts(policy: &str, hash: Option<&str>, page_nonce: Option<&str>) -> S
     directives.join(";")
 }
 
+/// Lets the shim run first in a worker, where a directive of their own says what may.
+fn with_workers(policy: &str) -> String {
+    let named = |wanted: &'static str| {
+        policy.split(';').find(|directive| {
+            let name = directive.split_ascii_whitespace().next();
+            name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+        })
+    };
+    let mut ruling = ["worker-src", "child-src"].into_iter().filter_map(named);
+    let Some(directive) = ruling.next() else {
+        return policy.to_owned();
+    };
+    let mut sources = directive.split_ascii_whitespace().skip(1);
+    // With `'none'` there are none.
+    let is_open = |source: &str| {
+        ["*", SELF, "'none'"]
+            .iter()
+            .any(|it| source.eq_ignore_ascii_case(it))
+    };
+    if sources.any(is_open) {
+        return policy.to_owned();
+    }
+    policy.replacen(directive, &format!("{} {SELF}", directive.trim_end()), 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +240,12 @@ mod tests {
                 "script-src 'unsafe-inline' 'sha256-x' 'self' 'H'",
             ),
             ("script-src *", "script-src * 'H'"),
+            (
+                "script-src *; worker-src blob:; child-src x",
+                "script-src * 'H'; worker-src blob: 'self'; child-src x",
+            ),
+            ("child-src blob:", "child-src blob: 'self'"),
+            ("worker-src 'none'", "worker-src 'none'"),
             (
                 "script-src 'self'; script-src-elem https://cdn.example.org",
                 "script-src 'self'; script-src-elem https://cdn.example.org 'self' 'H'",

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     body::{Body, Cut, Form},
     clock::Clock,
+    frames::Frames,
     headers,
     http1::{
         chunked::{self, BadChunk},
@@ -61,7 +62,11 @@ pub(crate) enum End<S: Service> {
     },
     /// The upstream took the protocol that the client asked for. What was read from it behind its
     /// head belongs to the client.
-    Upgraded { upstream: Socket, read: Vec<u8> },
+    Upgraded {
+        upstream: Socket,
+        read: Vec<u8>,
+        frames: Frames,
+    },
     /// Nothing of an answer was sent.
     Unanswered {
         fault: Fault<S::DialError>,
@@ -154,7 +159,7 @@ enum Failed<S: Service> {
 
 enum Done {
     Complete { keep: bool, reusable: bool },
-    Upgraded(Vec<u8>),
+    Upgraded(Vec<u8>, Frames),
 }
 
 /// Runs until `work` is done or the client is gone. Whoever calls it pins the work: handed over, it would
@@ -213,7 +218,11 @@ impl<S: Service> Exchange<'_, S> {
                 read,
                 upstream: (reusable && read && !signals.refused.load(Relaxed)).then_some(upstream),
             },
-            Ok(Ok(Done::Upgraded(read))) => End::Upgraded { upstream, read },
+            Ok(Ok(Done::Upgraded(read, frames))) => End::Upgraded {
+                upstream,
+                read,
+                frames,
+            },
             Ok(Err(Failed::Fault(fault, untouched))) => End::Unanswered {
                 fault,
                 untouched,
@@ -340,7 +349,13 @@ impl<S: Service> Exchange<'_, S> {
                     self.switch(answer, &mut out)?;
                     signals.started.store(true, Relaxed);
                     write(&mut client, &out, signals).await?;
-                    return Ok(Done::Upgraded(inbox.into_rest()));
+                    let is_websocket = self.forward.upgrade.as_deref() == Some(headers::WEBSOCKET);
+                    let frames = if is_websocket {
+                        Frames::NONE
+                    } else {
+                        Frames::LOST
+                    };
+                    return Ok(Done::Upgraded(inbox.into_rest(), frames));
                 }
                 102..=199 if self.version == Version::Http11 => {
                     headers::strip_hop_by_hop(&mut answer.fields);

@@ -49,6 +49,11 @@ impl Failure {
                 "run it as the user whose dev servers it is for, or say --allow-root in a \
                  container of your own"
             }
+            Self::Listen(ListenError::Tcp { source, .. })
+                if source.kind() == io::ErrorKind::AddrNotAvailable =>
+            {
+                "give --bind an address of this node, or leave it out"
+            }
             Self::Listen(ListenError::Tcp { .. }) => {
                 "leave --port out, or say --port 0, for any free port"
             }

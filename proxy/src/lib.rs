@@ -41,6 +41,7 @@ mod clock;
 mod connection;
 mod csp;
 mod exchange;
+mod frames;
 mod hex;
 mod hop;
 mod pool;

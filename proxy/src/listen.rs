@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, Metadata},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::OwnedFd,
         unix::{
@@ -19,11 +19,17 @@ use hpc_proxy::upstream::owner::Owners;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
 use thiserror::Error;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::state_dir::{NotPrivate, make_private};
+
+/// How often any free port is looked for that is free by IPv6, too.
+const MOST_ATTEMPTS: usize = 16;
+/// As the standard library has it, and tokio for IPv4.
+const BACKLOG: u32 = 1024;
 
 /// Why the proxy cannot listen.
 #[derive(Debug, Error)]
@@ -45,16 +51,46 @@ pub(crate) enum ListenError {
     Directory(#[from] NotPrivate),
 }
 
-/// Listens on a TCP port.
-pub(crate) async fn tcp(address: SocketAddr) -> Result<tokio::net::TcpListener, ListenError> {
-    match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => Ok(listener),
-        Err(source) => Err(ListenError::Tcp {
+/// Listens on a TCP port, by IPv6 too where every address of IPv4 is meant: on a port of ours that is free there,
+/// another user could be taken for us by whoever looks for the node's name and gets both.
+pub(crate) async fn tcp(
+    address: SocketAddr,
+) -> Result<(TcpListener, Option<TcpListener>), ListenError> {
+    for attempt in 1.. {
+        let (address, source) = match TcpListener::bind(address).await {
+            Ok(first) if address.ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+                return Ok((first, None));
+            }
+            Ok(first) => {
+                let port = first.local_addr().map_or(address.port(), |own| own.port());
+                let sixth = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+                match sixth_only(sixth) {
+                    Ok(second) => return Ok((first, Some(second))),
+                    Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                        return Ok((first, None));
+                    }
+                    Err(_) if address.port() == 0 && attempt < MOST_ATTEMPTS => continue,
+                    Err(error) => (sixth, error),
+                }
+            }
+            Err(source) => (address, source),
+        };
+        return Err(ListenError::Tcp {
             holder: holder(address).await,
             address,
             source,
-        }),
+        });
     }
+    unreachable!("the last attempt returns")
+}
+
+/// Listens by IPv6 and not by IPv4.
+fn sixth_only(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    sockopt::set_ipv6_v6only(&socket, true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Whose port it is that cannot be bound, as far as the kernel says.

@@ -1,7 +1,7 @@
 //! Pipes: two connections joined after an upgrade, byte for byte, until either ends.
 //!
 //! No exchange covers what happens after an upgrade, so pipes are counted and ended here. Frames
-//! are none of our business. A pipe at rest holds no buffer.
+//! are none of our business, but for the last word to a browser. A pipe at rest holds no buffer.
 
 use std::{
     future::{Future, poll_fn},
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    frames::{Frames, GOING_AWAY},
     metrics::Metrics,
     socket::{Reader, Socket, Writer},
     splice::Bulk,
@@ -47,14 +48,14 @@ pub(crate) struct End {
 }
 
 impl Pipes {
-    /// Joins the two ends. A half-close is passed on and the other direction goes on to its own
+    /// Joins the two ends; `frames` are the server's. A half-close is passed on and the other direction goes on to its own
     /// end.
-    pub(crate) fn join(&self, client: End, upstream: End, metrics: Arc<Metrics>) {
+    pub(crate) fn join(&self, client: End, upstream: End, frames: Frames, metrics: Arc<Metrics>) {
         let pipes = Arc::clone(&self.0);
         // Used in place: moved into another variable, it would stand in the task twice.
         let mut pipe = Pipe {
-            up: Direction::starting_with(client.read),
-            down: Direction::starting_with(upstream.read),
+            up: Direction::starting_with(client.read, Frames::LOST),
+            down: Direction::starting_with(upstream.read, frames),
             client: client.socket,
             upstream: upstream.socket,
         };
@@ -86,7 +87,14 @@ impl Pipes {
                     pipe.upstream.reset_on_drop();
                     tracing::debug!(bytes_up, bytes_down, %error, "pipe broke");
                 }
-                None => tracing::debug!(bytes_up, bytes_down, "pipe cut at shutdown"),
+                None => {
+                    // Behaviour 120: else a page could take it for a network that is down. What does not fit now is
+                    // not waited for.
+                    if pipe.down.frames.are_between() {
+                        let _ = pipe.client.try_write(&GOING_AWAY);
+                    }
+                    tracing::debug!(bytes_up, bytes_down, "pipe cut at shutdown");
+                }
             }
         });
     }
@@ -137,8 +145,11 @@ impl Pipe {
 struct Direction {
     /// What was read and could not be written yet.
     left: Vec<u8>,
-    written: usize,
+    /// Of `left`, which a scratch buffer of fewer bytes bounds.
+    written: u32,
     state: State,
+    /// Those of whoever is read, as far as they were written.
+    frames: Frames,
     moved: u64,
     bulk: Bulk,
 }
@@ -152,11 +163,12 @@ enum State {
 }
 
 impl Direction {
-    fn starting_with(left: Vec<u8>) -> Self {
+    fn starting_with(left: Vec<u8>, frames: Frames) -> Self {
         Self {
             left,
             written: 0,
             state: State::Open,
+            frames,
             moved: 0,
             bulk: Bulk::default(),
         }
@@ -169,9 +181,12 @@ impl Direction {
         to: &mut Socket,
     ) -> Poll<io::Result<()>> {
         for _ in 0..TURN {
-            while self.written < self.left.len() {
-                let written = ready!(to.split().1.poll_write(cx, &self.left[self.written..]))?;
-                self.written += written;
+            while let rest = &self.left[self.written as usize..]
+                && !rest.is_empty()
+            {
+                let written = ready!(to.split().1.poll_write(cx, rest))?;
+                self.frames.pass(&rest[..written]);
+                self.written += u32::try_from(written).expect("it was read at once");
                 self.moved += written as u64;
             }
             if self.written > 0 {
@@ -190,8 +205,10 @@ impl Direction {
             let read = match ready!(self.poll_splice(cx, &from, &to))? {
                 Some(read) => read,
                 None => {
+                    let frames = &mut self.frames;
                     let (read, written, left) = ready!(from.poll_read_with(cx, |bytes| {
                         let written = to.try_write(bytes)?;
+                        frames.pass(&bytes[..written]);
                         io::Result::Ok((bytes.len(), written, bytes[written..].to_vec()))
                     }))??;
                     self.moved += written as u64;
@@ -221,7 +238,9 @@ impl Direction {
         loop {
             while let Some(channel) = self.bulk.held() {
                 ready!(to.poll_ready(cx))?;
-                self.moved += channel.drain(to)? as u64;
+                let drained = channel.drain(to)?;
+                self.frames.pass_unseen(drained);
+                self.moved += drained as u64;
             }
             let Some(channel) = self.bulk.channel(usize::MAX) else {
                 return Poll::Ready(Ok(None));
@@ -235,7 +254,9 @@ impl Direction {
             };
             match filled {
                 Ok(read) => {
-                    self.moved += channel.drain(to)? as u64;
+                    let drained = channel.drain(to)?;
+                    self.frames.pass_unseen(drained);
+                    self.moved += drained as u64;
                     return Poll::Ready(Ok(Some(read)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

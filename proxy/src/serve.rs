@@ -20,7 +20,7 @@ use private_localhost::PortMap;
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,17 @@ use crate::{
 const LEASE_LOOK: Duration = Duration::from_secs(10);
 
 /// Serves until it is asked to stop.
-#[tokio::main(flavor = "current_thread")]
-pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure> {
+pub(crate) fn serve(config: &Config, serve: &Serve) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(run(config, serve));
+    // Whatever still waits for a file server that hangs.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run(config: &Config, serve: &Serve) -> Result<(), Failure> {
     if process::is_root() && !serve.allow_root {
         return Err(Failure::Root);
     }
@@ -79,9 +88,12 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
     };
     // Withdrawn as soon as nobody new is served, not after the last pipe.
     let withdraw = async {
-        let lease = keep(lease, &stop).await;
+        let lease = keep(lease, &stop, serve.grace).await;
         tracing::info!("stopping");
-        drop((lease, files));
+        let withdrawn = tokio::task::spawn_blocking(move || drop((lease, files)));
+        if timeout(serve.grace, withdrawn).await.is_err() {
+            tracing::warn!("the home does not answer: the lease stays there");
+        }
     };
     let rules = Rules {
         access,
@@ -100,15 +112,20 @@ pub(crate) async fn serve(config: &Config, serve: &Serve) -> Result<(), Failure>
 
 /// Has the lease put back where somebody removed it, until `stop`: without it nobody finds this
 /// proxy again once they have lost it.
-async fn keep(mut lease: Lease, stop: &CancellationToken) -> Option<Lease> {
+async fn keep(mut lease: Lease, stop: &CancellationToken, grace: Duration) -> Option<Lease> {
     let mut complaint = None;
     while stop.run_until_cancelled(sleep(LEASE_LOOK)).await.is_some() {
         // A file server may hang for minutes; who is served must not wait with us.
-        let looked = tokio::task::spawn_blocking(move || {
+        let mut looked = tokio::task::spawn_blocking(move || {
             let restored = lease.restore();
             (lease, restored)
         });
-        let (kept, restored) = looked.await.ok()?;
+        let looked = tokio::select! {
+            biased;
+            looked = &mut looked => looked,
+            () = stop.cancelled() => timeout(grace, looked).await.ok()?,
+        };
+        let (kept, restored) = looked.ok()?;
         lease = kept;
         match restored {
             Ok(0) => {}
@@ -143,9 +160,10 @@ async fn listeners(serve: &Serve) -> Result<Listeners, Failure> {
     for place in &serve.listen {
         let listener = match place {
             Listen::Tcp => {
-                let listener = listen::tcp(SocketAddr::new(serve.ip, serve.port)).await?;
-                all.port = listener.local_addr()?.port();
-                listener.into()
+                let (first, second) = listen::tcp(SocketAddr::new(serve.ip, serve.port)).await?;
+                all.port = first.local_addr()?.port();
+                all.listeners.extend(second.map(Listener::from));
+                first.into()
             }
             Listen::Unix(path) => {
                 let (listener, file) = listen::unix(path)?;
@@ -204,11 +222,16 @@ fn private_servers(config: &Config) -> Option<PortMap> {
     .ok()
 }
 
-/// Cancelled by SIGTERM, SIGINT or, unless started by nohup(1), SIGHUP.
+/// Cancelled by SIGTERM, SIGINT, SIGUSR1, of which Slurm's `--signal` may warn a job of its end, or, unless started
+/// by nohup(1), SIGHUP.
 fn stop_on_signal() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let hangup = (!node::ignores_hangup()).then(SignalKind::hangup);
-    let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::user_defined1(),
+    ];
     for kind in kinds.into_iter().chain(hangup) {
         let (mut signal, stop) = (signal(kind)?, stop.clone());
         tokio::spawn(async move {

@@ -1,7 +1,15 @@
 //! The proxy itself: decides who asks for what, and where it goes.
 
 use std::{
-    borrow::Cow, convert::Infallible, net::IpAddr, path::PathBuf, sync::Arc, time::SystemTime,
+    borrow::Cow,
+    convert::Infallible,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -165,6 +173,28 @@ pub struct Proxy {
     tickets: Tickets,
     metrics: Arc<Metrics>,
     started: Instant,
+    strangers: Strangers,
+}
+
+/// How often strangers were refused since that was last written down.
+#[derive(Debug, Default)]
+struct Strangers {
+    times: AtomicU64,
+    /// After so many seconds it is written down again.
+    from: AtomicU64,
+}
+
+impl Strangers {
+    /// Notes one; how many there were, once a second.
+    fn note(&self, now: Duration) -> Option<u64> {
+        self.times.fetch_add(1, Ordering::Relaxed);
+        let now = now.as_secs();
+        if now < self.from.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.from.store(now + 1, Ordering::Relaxed);
+        Some(self.times.swap(0, Ordering::Relaxed))
+    }
 }
 
 /// Who asks. Only a manager's statements about earlier hops are believed.
@@ -242,6 +272,7 @@ impl Proxy {
             upgrades,
             metrics,
             started: Instant::now(),
+            strangers: Strangers::default(),
         }
     }
 
@@ -431,14 +462,15 @@ impl Proxy {
                 return Ok(Caller::Manager);
             }
             (Some(_), _) => {}
-            // The kernel says who it is: the same user, who could read the token as well.
+            // The kernel says who it is: the same user, who could read the token as well. But their ssh may
+            // bring a browser here, and with it any page.
             (None, _)
                 if peer
                     == (Peer::Local {
                         uid: self.identity.uid,
                     }) =>
             {
-                return Ok(Caller::Manager);
+                return Ok(Caller::Anyone);
             }
             (None, _) => {
                 let own = match named {
@@ -525,9 +557,16 @@ impl Proxy {
             Vec::new()
         };
         let answer = problem.answer(&own);
-        let (method, path) = shown(head);
         let (status, error) = (answer.status.as_u16(), &problem as &dyn std::error::Error);
-        tracing::debug!(%peer, method, path, status, error, "refused");
+        if matches!(problem, Problem::Unauthorised) {
+            // Strangers do not fill the home: what they say is not written down, nor each time.
+            if let Some(times) = self.strangers.note(self.started.elapsed()) {
+                tracing::debug!(%peer, status, error, times, "refused");
+            }
+        } else {
+            let (method, path) = shown(head);
+            tracing::debug!(%peer, method, path, status, error, "refused");
+        }
         let reader = Reader::of(head.fields.all(Name::Accept));
         whole(match reader {
             Reader::Person if problem.may_heal() && head.method() == b"GET" => {

@@ -41,6 +41,8 @@ impl Wanted {
             return match destination {
                 b"document" | b"iframe" | b"frame" | b"embed" | b"object" => Some(Self::Document),
                 b"style" => Some(Self::Style),
+                // Fetched ahead by the browser, or by a service worker that passes a navigation on.
+                b"empty" if is_navigation(fields) => Some(Self::Document),
                 _ => None,
             };
         }
@@ -52,6 +54,11 @@ impl Wanted {
         let by_script = || fields.spelt("x-requested-with").next().is_some();
         (html && !by_script()).then_some(Self::Document)
     }
+}
+
+fn is_navigation(fields: &Fields) -> bool {
+    let starts = |name, word: &[u8]| fields.spelt(name).any(|value| value.starts_with(word));
+    starts("sec-fetch-mode", b"navigate") || starts("sec-purpose", b"prefetch")
 }
 
 /// A request whose answer may be rewritten.
@@ -94,6 +101,10 @@ impl Asked {
         let fields = &mut answer.fields;
         if answer.status == 304 {
             fields.edit(Name::Etag, |tag| Edit::Replace(changed(tag)));
+            // What it says replaces what was said with the page (RFC 9111 section 3.2).
+            if self.wanted == Wanted::Document {
+                loosen(fields, &prefixer());
+            }
             return None;
         }
         let kind = self.kind(answer.status, fields)?;

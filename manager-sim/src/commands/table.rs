@@ -64,6 +64,7 @@ mod tests {
             node: None,
             reason: reason.map(str::to_owned),
             ide: None,
+            has_proxy: true,
             cluster: None,
             seconds_left: Some(93_784),
         };

@@ -177,6 +177,7 @@ fn of_setting(setting: &str) -> String {
         "partition" | "partitions" => "give the name of a partition, as `sinfo` shows it",
         "idle-timeout" => "give a time such as `30m`, `2h` or `1d`, or leave it out",
         "sbatch-options" => "give long options of sbatch, such as `constraint`, without `--`",
+        "local-port" => "give a port from 1 on, or leave it out",
         "limits" => {
             "let what a job asks for by default be within `max-time`, `max-cpus`, `max-mem` and `partitions`"
         }

@@ -45,9 +45,13 @@ const LOG_BYTES: usize = 32 * 1024;
 impl Router {
     /// The session that serves a user's browser.
     pub(super) fn selected(&self, user: &UserName, fields: &Fields) -> Option<Seen> {
+        self.sessions.selected(user, self.choice(fields).as_ref())
+    }
+
+    /// The session that a browser wants to be served by.
+    pub(super) fn choice(&self, fields: &Fields) -> Option<SessionId> {
         let mut chosen = headers::cookie(fields, self.front.choice_name());
-        let chosen = chosen.find_map(|id| std::str::from_utf8(id).ok()?.parse().ok());
-        self.sessions.selected(user, chosen.as_ref())
+        chosen.find_map(|id| std::str::from_utf8(id).ok()?.parse().ok())
     }
 
     /// How that session stands.
@@ -154,12 +158,9 @@ impl Router {
         fields: &Fields,
     ) -> Result<Page, Problem> {
         let wish = Wish::parse(body).map_err(|error| Problem::BadCall(error.into()))?;
-        let selected = self.selected(user, fields);
-        let lives = selected.filter(|seen| !another && !seen.view.phase.is_over());
-        let id = match lives {
-            Some(seen) => seen.id,
-            None => self.sessions.launch(user, wish).map_err(Problem::from)?,
-        };
+        let choice = self.choice(fields);
+        let launched = self.sessions.launch(user, wish, choice.as_ref(), another);
+        let id = launched.map_err(Problem::from)?;
         Ok(self.accepted(user, &id))
     }
 

@@ -24,8 +24,6 @@ use crate::{
 pub const SOCKET: &str = "api.sock";
 /// In which the manager's own user says for whom a call is.
 pub const USER_FIELD: &str = "X-Hpc-Manager-User";
-/// What a call that names nobody else's host is for.
-const OWN: &str = "localhost";
 
 /// Answers calls of one user of this machine, for any user of the manager.
 #[derive(Debug)]
@@ -49,7 +47,8 @@ impl Desk {
         self.router.is_known_here(&user)?;
         // As whoever shows a token: nobody's sign-in is asked about.
         let by = By::Bearer;
-        self.router.call(head, Known { user, by }, OWN).await
+        let own = self.router.front.authority();
+        self.router.call(head, Known { user, by }, own).await
     }
 
     fn named(&self, fields: &Fields) -> Result<UserName, Problem> {

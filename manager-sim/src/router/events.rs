@@ -11,7 +11,6 @@ use std::{
 
 use bytes::Bytes;
 use hpc_proxy::{
-    headers,
     http1::head::RequestHead,
     ports::Listening,
     service::{Decision, Page, PageBody},
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Router, api, own_host::Addresses};
 use crate::{
-    auth::{Known, SignedIn},
+    auth::{By, Known, SignedIn},
     names::UserName,
     problem::Problem,
     session::id::SessionId,
@@ -48,6 +47,8 @@ const LIST_PATIENCE: Duration = Duration::from_millis(700);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// After so long a reader asks anew, and is asked anew who it is.
 const LONGEST: Duration = Duration::from_secs(600);
+/// The same for one whose token is looked at when it asks, and not again.
+const LONGEST_OF_TOKEN: Duration = Duration::from_secs(30);
 /// Streams of a user at a time; a page without one asks every few seconds instead.
 const MOST_STREAMS: usize = 16;
 /// Events that wait for a slow reader; then the next waits too.
@@ -115,14 +116,12 @@ impl Router {
         }
         let seat = self.streams.seat(&who.user);
         let seat = seat.ok_or(Problem::TooManyStreams(MOST_STREAMS))?;
-        let mut chosen = headers::cookie(&head.fields, self.front.choice_name());
-        let choice = chosen.find_map(|id| std::str::from_utf8(id).ok()?.parse().ok());
         let feed = Feed {
             sessions: Arc::clone(&self.sessions),
             signed_in: Arc::clone(&self.signed_in),
             addresses: self.addresses(own),
             who,
-            choice,
+            choice: self.choice(&head.fields),
             asked: None,
             _seat: seat,
         };
@@ -170,7 +169,11 @@ impl Feed {
     async fn run(mut self, events: mpsc::Sender<Bytes>) {
         let begun = Instant::now();
         let (mut shown, mut sent) = (String::new(), Instant::now());
-        while begun.elapsed() < LONGEST && self.signed_in.holds(self.who.by, SystemTime::now()) {
+        let longest = match self.who.by {
+            By::Bearer => LONGEST_OF_TOKEN,
+            By::Header | By::Cookie(_) => LONGEST,
+        };
+        while begun.elapsed() < longest && self.signed_in.holds(self.who.by, SystemTime::now()) {
             let piece = match self.look(&mut shown).await {
                 None if sent.elapsed() >= KEEP_ALIVE => {
                     Some(Bytes::from_static(b": still here\n\n"))

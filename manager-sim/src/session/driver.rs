@@ -24,7 +24,7 @@ use crate::{
         record::{Record, Stage},
         step,
     },
-    store::{Store, Table},
+    store::{OnItsWay, Store, Table},
     tunnel::{Tunnel, TunnelError},
     upstream::Upstream,
 };
@@ -221,10 +221,12 @@ impl Driver {
                 (cancelling, matches!(phase, Phase::Connected { .. }))
             };
             tokio::select! {
-                () = self.stop.cancelled() => break,
+                biased;
+                // Written down before the manager may end.
                 () = self.cancel.cancelled(), if !cancelling => {
                     self.take(Event::CancelAsked("it was cancelled".into()));
                 }
+                () = self.stop.cancelled() => break,
                 idle = idle(&self.activity, self.order.idle_timeout), if connected => {
                     let idle = idle.as_secs();
                     let idle = match idle % 60 {
@@ -263,8 +265,9 @@ impl Driver {
             self.take(Event::SubmitFailed(why));
             return true;
         }
-        let id = &self.order.record.id;
-        match job::submit(&self.cluster, script, id, resources, node).await {
+        let id = self.order.record.id.clone();
+        let submit = job::submit(&self.cluster, script, &id, resources, node);
+        match noting(&self.cancel, &mut self.order.record, &self.store, submit).await {
             Ok(job) => self.take(Event::Submitted(job)),
             Err(error) if is_unknown(&error) => {
                 tracing::warn!(
@@ -280,17 +283,18 @@ impl Driver {
 
     /// Looks for the job by the session's name until it is known what became of it; whether it is.
     async fn reconcile(&mut self) -> bool {
+        // Whoever asked sbatch asks no more: it was this manager, before, or one that has ended.
+        let start = Instant::now();
         loop {
-            let record = &self.order.record;
+            let id = self.order.record.id.clone();
+            let find = job::find(&self.cluster, &id);
             let found = tokio::select! {
                 () = self.stop.cancelled() => return false,
-                found = job::find(&self.cluster, &record.id) => found,
+                found = noting(&self.cancel, &mut self.order.record, &self.store, find) => found,
             };
             let trouble = match found {
                 Ok(found) => {
-                    let age = Timestamp::now().duration_since(record.created);
-                    let age = Duration::try_from(age).unwrap_or_default();
-                    let verdict = decide(&record.stage, &found, age);
+                    let verdict = decide(&self.order.record.stage, &found, start.elapsed());
                     tracing::info!(?verdict, "looked for the job of a session");
                     match verdict {
                         Verdict::Adopt(job) => {
@@ -323,15 +327,14 @@ impl Driver {
             let pause = pace::retry(self.failures).max(pace::FIRST_RETRY * 4);
             tokio::select! {
                 () = self.stop.cancelled() => return false,
-                () = sleep(pause) => {}
+                () = noting(&self.cancel, &mut self.order.record, &self.store, sleep(pause)) => {}
             }
         }
     }
 
     /// Writes down how far it is.
-    fn write(&self) -> crate::store::OnItsWay {
-        let record = &self.order.record;
-        self.store.put(Table::Sessions, record.id.as_str(), record)
+    fn write(&self) -> OnItsWay {
+        write(&self.order.record, &self.store)
     }
 
     /// Keeps the phase, as far as the job could not tell it.
@@ -551,13 +554,48 @@ impl Driver {
     }
 }
 
+fn write(record: &Record, store: &Store) -> OnItsWay {
+    store.put(Table::Sessions, record.id.as_str(), record)
+}
+
+/// What `work` brings; meanwhile a wish to end is written down, which is acted on once it is known whether there
+/// is a job, by this manager or the next.
+async fn noting<T>(
+    cancel: &CancellationToken,
+    record: &mut Record,
+    store: &Store,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    if !record.wants_end {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = cancel.cancelled() => {
+                record.wants_end = true;
+                drop(write(record, store));
+            }
+        }
+    }
+    work.await
+}
+
 /// Whether there may be a job all the same. sbatch gives up on a controller that is busy, which may
-/// take the job later.
+/// take the job later, or whose answer is lost; and a signal ends it at any time.
 fn is_unknown(error: &JobError) -> bool {
     match error {
         JobError::Ssh(SshError::Broken(_) | SshError::Deadline(_) | SshError::Io(_))
         | JobError::Unreadable { .. } => true,
-        JobError::Refused { stderr, .. } => stderr.contains("timed out"),
+        JobError::Refused { status, stderr, .. } => {
+            let lost = [
+                "timed out",
+                "(send failure)",
+                "(receive failure)",
+                "(shutdown failure)",
+                "Zero Bytes were transmitted or received",
+            ];
+            *status > 128 || lost.iter().any(|words| stderr.contains(words))
+        }
         JobError::Ssh(_) | JobError::ControllerDown { .. } => false,
     }
 }

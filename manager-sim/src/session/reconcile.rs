@@ -9,8 +9,8 @@ use super::record::Stage;
 use crate::job::{JobId, Named};
 
 /// How long after sbatch was asked its job may still appear: a command that lost its manager may go
-/// on at the login node, where sbatch waits for a busy controller.
-pub const APPEARS_WITHIN: Duration = Duration::from_secs(60);
+/// on at the login node, where sbatch asks a controller that takes no job now again for two minutes.
+pub const APPEARS_WITHIN: Duration = Duration::from_secs(150);
 
 /// What to do about a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +25,13 @@ pub enum Verdict {
     Over(&'static str),
 }
 
-/// What to do about a session at `stage` whose name `found` jobs have, `age` after sbatch was asked.
-pub fn decide(stage: &Stage, found: &[Named], age: Duration) -> Verdict {
+/// What to do about a session at `stage` whose name `found` jobs have, `since` so long after sbatch was asked at
+/// the latest.
+pub fn decide(stage: &Stage, found: &[Named], since: Duration) -> Verdict {
     match stage {
         Stage::Asked => match newest(found) {
             Some(job) => Verdict::Adopt(job),
-            None if age < APPEARS_WITHIN => Verdict::LookAgain,
+            None if since < APPEARS_WITHIN => Verdict::LookAgain,
             None => Verdict::Over(
                 "the manager lost sight of it while it was submitted, and Slurm has no such job",
             ),

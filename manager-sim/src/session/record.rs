@@ -25,6 +25,9 @@ pub struct Record {
     pub created: Timestamp,
     /// How far it is.
     pub stage: Stage,
+    /// Whether its user wants it to end, which nobody could ask for yet.
+    #[serde(default)]
+    pub wants_end: bool,
 }
 
 /// How far a session is, as far as its job cannot tell.

@@ -78,15 +78,22 @@ fn body(state: &State, is_selected: bool) -> String {
         format!("<p class=\"why\">{} {}</p>\n", escape(&what), escape(&next))
     });
     let trouble = state.trouble.as_ref().map_or_else(String::new, |trouble| {
+        let trouble = escape(trouble);
+        if state.phase == PhaseName::Ended {
+            return format!("<p class=\"trouble\"><strong>Its last words:</strong> {trouble}</p>\n");
+        }
         format!(
-            "<p class=\"trouble\"><strong>Trouble:</strong> {}. The manager tries again by itself; your \
-             job is not touched.</p>\n",
-            escape(trouble)
+            "<p class=\"trouble\"><strong>Trouble:</strong> {trouble}. The manager tries again by itself; your \
+             job is not touched.</p>\n"
         )
     });
     format!(
         "<div{role}><p class=\"phase\">{}</p>\n{said}{trouble}</div>\n{}{}{}{}",
-        in_words(state.phase),
+        if is_all(state) {
+            "Your session runs."
+        } else {
+            in_words(state.phase)
+        },
         progress(state),
         facts(state),
         actions(state, is_selected),
@@ -94,8 +101,16 @@ fn body(state: &State, is_selected: bool) -> String {
     )
 }
 
+/// Whether it is as far as it gets: its IDE is not reached through here.
+pub(super) fn is_all(state: &State) -> bool {
+    state.phase == PhaseName::Running && !state.has_proxy
+}
+
 /// How far a launch is, and since when it goes on.
 fn progress(state: &State) -> String {
+    if is_all(state) {
+        return String::new();
+    }
     let done = match state.phase {
         PhaseName::Submitted => match state.job {
             None => 0,
@@ -132,11 +147,9 @@ fn progress(state: &State) -> String {
 
 fn facts(state: &State) -> String {
     let cluster = state.cluster.as_ref().map(ToString::to_string);
-    // Where there is no choice, it goes without saying.
-    let chosen = state.wish.as_ref().and_then(|wish| wish.ide.as_ref());
     let facts = [
         ("Cluster", cluster),
-        ("IDE", chosen.map(|_| state.ide_title.clone())),
+        ("IDE", state.has_choice.then(|| state.ide_title.clone())),
         ("Job", state.job.clone()),
         ("Node", state.node.clone()),
         ("Time left", state.seconds_left.map(span)),

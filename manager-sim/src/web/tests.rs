@@ -1,7 +1,7 @@
 use hpc_proxy::ports::Listening;
 
 use super::*;
-use crate::{ide::Ides, session::PhaseName, sessions::Terms, state::State, wish::Wish};
+use crate::{ide::Ides, session::PhaseName, sessions::Terms, state::State};
 
 fn server(port: u16, process: &str, in_session: bool) -> Listening {
     let (address, process) = ("127.0.0.1".to_owned(), Some(process.to_owned()));
@@ -65,10 +65,7 @@ fn several_sessions_are_told_apart() {
     let (mut first, mut second) = (state("aaaaaaaa", "7"), state("bbbbbbbb", "8"));
     first.ide_title = "VS Code".into();
     second.ide_title = "Jupyter & co".into();
-    second.wish = Some(Wish {
-        ide: Some("jupyter".into()),
-        ..Wish::default()
-    });
+    second.has_choice = true;
     let html = render_all(&second, &[second.clone(), first], None);
     for (id, shown) in [("aaaaaaaa", 1), ("bbbbbbbb", 0)] {
         let links = html.matches(&format!("href=\"/s/{id}/\"")).count();

@@ -1,6 +1,7 @@
 //! What a scheduler says, in plain words and with the next step. Its own words stay in brackets, for
 //! whoever looks them up (squeue(1), "JOB REASON CODES" and "JOB STATE CODES").
 
+use super::session::is_all;
 use crate::{session::PhaseName, state::State};
 
 /// Why a session waits or has ended, and what follows.
@@ -15,6 +16,10 @@ pub(super) fn of(state: &State) -> Option<(String, String)> {
         )),
         PhaseName::Pending => why.and_then(waits),
         PhaseName::Ended => Some(ended(why.unwrap_or_default())),
+        PhaseName::Running if is_all(state) => Some((
+            format!("{} has a port proxy of its own and is not reached through this page.", state.ide_title),
+            "Its log says more, as does the site.".to_owned(),
+        )),
         _ => None,
     }
 }

@@ -246,6 +246,8 @@
     let policy;
     function moved(value, how = url) {
       if (value === undefined || value === null || typeof value === "symbol") return value;
+      // It was moved when it was made, and is more than its URL.
+      if (win.Request && value instanceof win.Request) return value;
       const text = String(value);
       const to = how(text);
       if (to === text) return value;
@@ -313,7 +315,8 @@
     // A host name that is none of ours goes to the server itself.
     for (const name of words("WebSocket EventSource Request Audio")) constructed(name, first());
     constructed("FontFace", (given) => [given[0], moved(given[1], css), ...given.slice(2)]);
-    args(win, "fetch importScripts open", url, win.importScripts ? [...Array(99).keys()] : [0]);
+    args(win, "fetch open");
+    args(win, "importScripts", url, [...Array(99).keys()]);
     args(proto("XMLHttpRequest"), "open", url, [1]);
     args(proto("Navigator"), "sendBeacon");
     args(proto("Worklet"), "addModule");

@@ -6,7 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{io::AsyncWriteExt, net::TcpListener, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
     accept_async, connect_async,
-    tungstenite::{Message, client::IntoClientRequest},
+    tungstenite::{Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
 };
 
 use crate::harness::{DEADLINE, Proxy, command, dev_server, eventually, settings};
@@ -14,13 +14,28 @@ use crate::harness::{DEADLINE, Proxy, command, dev_server, eventually, settings}
 // Behaviours 128, 130; S30.
 #[tokio::test]
 async fn a_proxy_that_is_asked_to_stop_withdraws_its_lease() {
-    for signal in ["TERM", "INT", "HUP"] {
+    for signal in ["TERM", "INT", "HUP", "USR1"] {
         let mut proxy = Proxy::start().await;
         assert_eq!(proxy.lease_files().len(), 4);
         proxy.signal(signal);
         assert_eq!(proxy.exit_code().await, Some(0), "{signal}");
         assert!(proxy.lease_files().is_empty(), "{signal}");
     }
+}
+
+// Somebody else there could be taken for the proxy by whoever looks for the node's name and gets both addresses.
+#[tokio::test]
+async fn its_port_is_its_own_by_ipv6_too() {
+    use std::net::{Ipv6Addr, TcpListener as StdListener};
+    if StdListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        return;
+    }
+    let proxy = Proxy::start().await;
+    let own = format!("http://[::1]:{}/", proxy.record.port);
+    let answer = reqwest::get(own).await.unwrap();
+    assert_eq!(answer.status(), 401);
+    let taken = StdListener::bind((Ipv6Addr::UNSPECIFIED, proxy.record.port)).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[tokio::test]
@@ -124,6 +139,11 @@ async fn a_websocket_lives_for_the_grace_period_and_no_longer() {
         .unwrap();
     assert_eq!(echoed, Message::text("still here"));
     assert_eq!(proxy.exit_code().await, Some(0));
+    let last = timeout(DEADLINE, socket.next()).await.unwrap();
+    let Some(Ok(Message::Close(Some(close)))) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!(close.code, CloseCode::Away);
     assert!(!matches!(socket.next().await, Some(Ok(_))));
 }
 

@@ -207,6 +207,20 @@ async fn only_pages_are_touched() {
                 .header("Accept", "text/html"),
             false,
         ),
+        (
+            "passed on by a service worker",
+            get()
+                .header("Sec-Fetch-Dest", "empty")
+                .header("Sec-Fetch-Mode", "navigate"),
+            true,
+        ),
+        (
+            "ahead",
+            get()
+                .header("Sec-Fetch-Dest", "empty")
+                .header("Sec-Purpose", "prefetch"),
+            true,
+        ),
         ("nothing said", get(), false),
         (
             "jquery",
@@ -275,7 +289,8 @@ async fn a_page_is_asked_for_in_a_form_that_can_be_rewritten_and_revalidated() {
             field(&head, "if-modified-since").unwrap_or("none"),
         );
         let answer = if known {
-            format!("HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\n{said}\r\n").into_bytes()
+            let policy = "Content-Security-Policy: script-src 'self'\r\n";
+            format!("HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\n{said}{policy}\r\n").into_bytes()
         } else {
             page(&format!("{HTML}ETag: \"e\"\r\n{said}"), BODY)
         };
@@ -311,6 +326,9 @@ async fn a_page_is_asked_for_in_a_form_that_can_be_rewritten_and_revalidated() {
         (again.status().as_u16(), &again.headers()["etag"]),
         (304, &tag)
     );
+    // It replaces the one that came with the page, which let the import map in.
+    let policy = again.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("script-src 'self' 'sha256-"), "{policy}");
 }
 
 #[tokio::test]

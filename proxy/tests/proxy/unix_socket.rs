@@ -75,6 +75,15 @@ async fn a_unix_socket_needs_no_token_and_publishes_no_port() {
     let port = echo_server().await;
     let echoed = ask(&socket, &request(&format!("/port/{port}/a"))).await;
     assert!(echoed.contains("GET /a HTTP/1.1"), "{echoed}");
+    // The user's own ssh may bring a browser here, and so any page.
+    let rebound = request(&format!("/port/{port}/a")).replace("localhost", "evil.example");
+    let refused = ask(&socket, &rebound).await;
+    assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
+    let upgrade =
+        "Upgrade: websocket\r\nConnection: upgrade, close\r\nOrigin: http://evil.example\r\n\r\n";
+    let foreign = request(&format!("/port/{port}/a")).replace("Connection: close\r\n\r\n", upgrade);
+    let refused = ask(&socket, &foreign).await;
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
 
     let pid = child.id().unwrap().to_string();
     std::process::Command::new("kill")

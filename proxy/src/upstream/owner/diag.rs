@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -66,11 +66,15 @@ impl Line {
 }
 
 impl Diag {
-    /// Opens it and asks once, since a kernel may have the protocol but not its TCP half.
+    /// Opens it and asks for a socket that is there, since a kernel may have the protocol but not its TCP half: then
+    /// it answers as if there were none.
     pub(super) fn open() -> io::Result<Self> {
         let diag = Self(Mutex::new(Line::open()?));
-        diag.find(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), None)?;
-        Ok(diag)
+        let known = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match diag.find(known.local_addr()?, None)? {
+            Some(_) => Ok(diag),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// The kernel's own lookup: the connection from `remote` to `local`, else the listener that
