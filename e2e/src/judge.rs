@@ -1,5 +1,5 @@
-//! Whether any proxy or manager does what the plan asks, ours or not: stories that need nothing of the
-//! subject but what the plan says of it, and a table of how they ended.
+//! Whether any proxy or manager does its job, ours or not: stories that need nothing of the
+//! subject but what every such one promises, and a table of how they ended.
 //!
 //! A proxy is a program with the original's flags, a manager an address at which people have sessions.
 

@@ -1,4 +1,4 @@
-//! The plan's testing steps, and much weather, told as stories about people and their dev servers.
+//! The main path, and much weather, told as stories about people and their dev servers.
 //!
 //! Nothing of ours is linked here: the binaries run as processes, and they are met the way people
 //! meet them, through `ssh`, a browser and VS Code's terminal. A bug shared by both ends can

@@ -1,4 +1,5 @@
--- A module file for Lmod: PREFIX/modulefiles/hpc-proxy/VERSION.lua for an archive unpacked at PREFIX/hpc-proxy/VERSION.
+-- A module file for Lmod: modulefiles/hpc-proxy/VERSION.lua. The archive's directory is renamed to
+-- /opt/hpc-proxy/VERSION; for another place than /opt set HPC_PROXY_ROOT where modules are loaded.
 help([[
 hpc-proxy gives you one door to your own dev servers on a compute node. See `man hpc-proxy`.
 ]])

@@ -1,6 +1,6 @@
 //! The lease: a proxy's statement of where it listens, and its secret, in files of the user's.
 //!
-//! `port` is a decimal number and a newline, as every reader of the plan expects it; the last
+//! `port` is a decimal number and a newline, as readers of the original's expect it; the last
 //! proxy to start has it. Beside it each job has a record and a token of its own. Whoever reads a
 //! record believes it only once its job and node are the scheduler's and the proxy has proved to
 //! be its instance: on a cluster most jobs end by a signal that no proxy sees, so a stale record

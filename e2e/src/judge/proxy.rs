@@ -1,4 +1,4 @@
-//! The stories of a proxy: what the plan and the original's flags promise, and nothing of ours.
+//! The stories of a proxy: what the original's flags promise, and nothing of ours.
 
 use std::time::Duration;
 

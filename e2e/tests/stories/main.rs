@@ -1,8 +1,7 @@
 //! Every story on every kind of cluster: `embedded::NAME`, `docker::NAME`, and with Slurm itself
 //! `slurm::NAME` and `slurm_cgroup::NAME`; where it matters what containers may, `docker_confined::NAME` too.
 //!
-//! One module per chapter. The first seven chapters are the seven steps of the plan's testing;
-//! the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
+//! One module per chapter. The first seven chapters are the main path; the others are weather. A story that a cluster cannot hold says what it lacked, and passes.
 
 mod a_host_of_its_own;
 mod a_localhost_of_ones_own;
@@ -75,7 +74,7 @@ on_every_cluster! {
         nothing_is_shown_without_a_sign_in;
     the_proxy_publishes_its_port:
         the_proxy_publishes_its_port
-        the_plans_own_shell_loop_finds_the_port;
+        a_plain_shell_loop_finds_the_port;
     only_the_proxy_port_is_tunnelled:
         only_the_proxy_port_is_tunnelled;
     live_server_is_served_under_its_port:

@@ -1,11 +1,11 @@
-//! Plan step 2: the proxy starts and writes its port file.
+//! The second step: the proxy starts and writes its port file.
 
 use anyhow::{Context, ensure};
 use e2e::cluster::Cluster;
 use e2e::story::Story;
 use e2e::world::World;
 
-/// The port file is what the plan says, and what lies beside it is nobody else's to read.
+/// The port file is a number and a newline, and what lies beside it is nobody else's to read.
 pub(crate) async fn the_proxy_publishes_its_port(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).await?;
     let alice = world.user("alice");
@@ -36,8 +36,8 @@ pub(crate) async fn the_proxy_publishes_its_port(cluster: &impl Cluster) -> Stor
     world.ends_cleanly().await
 }
 
-/// The plan's lines, word for word but for the program's place.
-const PLANS_LINES: &str = r#"
+/// The lines of a job script as sites have them, but for the program's place.
+const LINES: &str = r#"
 mkdir -p ~/.hpc-proxy
 @hpc-proxy@ --port 0 --verbose &
 HPC_PROXY_PID=$!
@@ -64,11 +64,11 @@ echo "exit $?"
 ls -A ~/.hpc-proxy
 "#;
 
-/// A job script that was written for the plan works with this proxy.
-pub(crate) async fn the_plans_own_shell_loop_finds_the_port(cluster: &impl Cluster) -> Story {
+/// A job script that was written for the original works with this proxy.
+pub(crate) async fn a_plain_shell_loop_finds_the_port(cluster: &impl Cluster) -> Story {
     let world = World::on(cluster).await?;
     let alice = world.user("alice");
-    let lines = PLANS_LINES.replace("@hpc-proxy@", &world.site().tools().hpc_proxy_word());
+    let lines = LINES.replace("@hpc-proxy@", &world.site().tools().hpc_proxy_word());
 
     let said = alice.on("node01", &format!("{lines}{A_LOOK}")).await?;
     let said: Vec<&str> = said.lines().map(str::trim).collect();

@@ -6,7 +6,7 @@ use e2e::judge::{Kind, Stage, as_foreign, judge_manager, judge_proxy};
 use e2e::story::Story;
 use e2e::world::World;
 
-/// Without a manager, as the plan's author would try it by hand.
+/// Without a manager, as one would try it by hand.
 pub(crate) async fn our_proxy_is_judged_as_any_other(cluster: &impl Cluster) -> Story {
     let stage = Stage::on(cluster, Kind::HpcProxy).await?;
     let table = judge_proxy(&stage, "").await;

@@ -1,4 +1,4 @@
-//! Plan step 7: two users share a node, and neither is in the other's way.
+//! The seventh step: two users share a node, and neither is in the other's way.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use e2e::world::World;
 /// The dev servers notice a change within a quarter of a second.
 const SOON: Duration = Duration::from_secs(10);
 
-/// As the plan draws it: both have Live Server on 5500 and browser-sync on 3000 with its own pages
+/// Both have Live Server on 5500 and browser-sync on 3000 with its own pages
 /// on 3001, started as their manuals say. Each sees only their own, and a saved file reloads the
 /// page of whoever saved it.
 pub(crate) async fn two_users_have_the_same_ports(cluster: &impl Cluster) -> Story {

@@ -449,7 +449,7 @@ for _ in {1..600}; do sleep 0.1; done'; true"#;
         assert_eq!(job.file("ide"), None);
     }
 
-    // The plan: JupyterLab and RStudio are out of scope; they bring a proxy of their own.
+    // JupyterLab and RStudio bring a proxy of their own.
     #[test]
     fn the_proxy_listens_where_its_transport_leads() {
         for (transport, options) in [

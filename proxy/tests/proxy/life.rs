@@ -60,9 +60,9 @@ async fn in_bash(script: &str) -> String {
     String::from_utf8(printed.stdout).unwrap()
 }
 
-// The plan's own loop and `cat`.
+// A loop and `cat`, as job scripts have them.
 #[tokio::test]
-async fn the_plans_shell_loop_reads_the_port() {
+async fn a_plain_shell_loop_reads_the_port() {
     let script = r#"
         mkdir -p ~/.hpc-proxy
         "$HPC_PROXY" --port 0 --verbose 2>/dev/null &
