@@ -169,7 +169,7 @@ fn of_setting(setting: &str) -> String {
         }
         "ssh-config" | "key" => "give the absolute path of a file, in plain characters",
         "ide-kind" | "kind" => "take `vscode` or `other`",
-        "title" => "give what a button may say, such as `JupyterLab`",
+        "title" => "give what a button may say, such as `VS Code`",
         "command" => "give the shell command that runs the IDE",
         "ide-command" | "hpc-proxy-command" => "leave the NUL byte out",
         "time" | "max-time" => "give a time as Slurm reads it, such as `4:00:00` or `1-12`",

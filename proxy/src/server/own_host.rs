@@ -101,7 +101,7 @@ impl Proxy {
 /// Decides about a request by which a page at one port's own host asks for another port, below
 /// [`crate::route::SIBLINGS`], since it has a cookie for its own host alone. It may do what it could
 /// do on localhost, where the other port is another origin: connect, which the server sees by
-/// `Origin`, and load what is not read. A person is sent on to the other port's own host.
+/// `Origin`, and load what is shown or run. A person is sent on to the other port's own host.
 pub(super) fn across(
     hop: &Hop,
     head: &RequestHead,
