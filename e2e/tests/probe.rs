@@ -97,7 +97,7 @@ async fn probe(engine: Engine, rewrite: &str, run: &str) -> Result<Judged> {
         ))
         .await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
-    // On a busy machine: the page itself waits for what is missing, 30 seconds at each of some places.
+    // On a busy machine: the page itself waits for what is missing, 20 seconds at each of some places.
     let results = eventually!(150, "the page is done", {
         let answer = client
             .get(format!("http://127.0.0.1:{own}/results"))
