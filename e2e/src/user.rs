@@ -154,9 +154,14 @@ impl<'w> User<'w> {
         let session = self.awaits("connected").await?;
         let ide = session.ide.as_deref().context("it has an IDE")?;
         let ide = format!("/s/{}{ide}", session.id()?);
-        let page = self.browser.gets(&ide).await?;
-        page.shows(&format!("IDE of {}", self.name))?;
+        self.sees_the_ide(&ide).await?;
         Ok(session)
+    }
+
+    /// The proxy may be there before the IDE: a page waits for it, and so does this.
+    async fn sees_the_ide(&self, path: &str) -> Result<()> {
+        let text = format!("IDE of {}", self.name);
+        eventually!(20, &text, { self.browser.gets(path).await?.shows(&text) })
     }
 
     /// Has a session serve the browser from now on.
@@ -464,8 +469,7 @@ impl Launch<'_, '_> {
             .ide
             .as_deref()
             .context("a connected session has an IDE")?;
-        let page = self.user.browser.gets(ide).await?;
-        page.shows(&format!("IDE of {}", self.user.name))?;
+        self.user.sees_the_ide(ide).await?;
         Ok(session)
     }
 }
