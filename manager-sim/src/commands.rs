@@ -113,16 +113,13 @@ impl CommandError {
             Self::File { .. } => "is it there, and may this user use it?",
             Self::NoSession => "`hpc-manager launch` starts one",
             Self::NoSuchSession(_) => "`hpc-manager ls` lists them",
-            Self::Ended { id, .. } => {
+            Self::Ended { id, .. } | Self::NoProxy(id) => {
                 return format!("`hpc-manager logs {id}` shows what its job has printed");
             }
             Self::NotConnected { id, phase } if phase == "ended" => {
                 return format!(
                     "`hpc-manager launch` starts another; `hpc-manager logs {id}` shows what its job has printed"
                 );
-            }
-            Self::NoProxy(id) => {
-                return format!("`hpc-manager logs {id}` shows what its job has printed");
             }
             Self::NotConnected { .. } => "`hpc-manager ls` tells why; `launch --wait` waits for it",
             Self::Open(error) => error.hint(),

@@ -34,12 +34,17 @@ impl Frames {
         }
     }
 
+    /// The tag, and the number.
+    fn parts(self) -> (u64, u64) {
+        (self.0 & ((1 << TAG_BITS) - 1), self.0 >> TAG_BITS)
+    }
+
     /// These bytes went by.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while *self != Self::LOST
             && let Some((first, rest)) = bytes.split_first()
         {
-            let (tag, number) = (self.0 & ((1 << TAG_BITS) - 1), self.0 >> TAG_BITS);
+            let (tag, number) = self.parts();
             bytes = rest;
             *self = match (tag, number) {
                 (PAYLOAD, 0) if first & 0xF == CLOSE => Self::LOST,
@@ -70,7 +75,7 @@ impl Frames {
 
     /// So many bytes went by unseen.
     pub(crate) fn pass_unseen(&mut self, count: usize) {
-        let (tag, left) = (self.0 & ((1 << TAG_BITS) - 1), self.0 >> TAG_BITS);
+        let (tag, left) = self.parts();
         *self = match left.checked_sub(count as u64) {
             Some(left) if tag == PAYLOAD => Self::new(PAYLOAD, left),
             _ => Self::LOST,
